@@ -1,0 +1,113 @@
+"""Cost of the orchestration: loading the definitions, the demo's overhead, a run with nothing new.
+
+python -m benchmarks.orchestration [--quick] [--all] [--json]
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.measure import Comparison, machine, run_measured
+
+LOAD = "import scale_assets.definitions as d; d.defs()"
+PEER = "import dagster, dagster_dbt"
+SCALE = [sys.executable, "-m", "scale_assets"]
+
+
+def main() -> None:
+    """Print one line per comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="Load times only, three runs.")
+    parser.add_argument("--all", action="store_true", help="Also the demo on every course.")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    results = [load_time(repeats=3 if options.quick else 7)]
+    if not options.quick:
+        results += demo(with_all=options.all)
+    if options.json:
+        print(json.dumps(machine()))
+    for each in results:
+        print(each.as_json() if options.json else each.as_text())
+
+
+def load_time(*, repeats: int) -> Comparison:
+    """Interpreter start to loaded definitions, against importing Dagster alone; interleaved."""
+    ours, peer = [], []
+    for _ in range(repeats):
+        ours.append(_seconds(LOAD))
+        peer.append(_seconds(PEER))
+    ratio = statistics.median(ours) / statistics.median(peer)
+    return Comparison(
+        name="load definitions",
+        ours=statistics.median(ours),
+        unit="s",
+        peer=PEER,
+        peer_value=statistics.median(peer),
+        goal="at most 1.3",
+        ok=ratio <= 1.3,
+    )
+
+
+def _seconds(code: str) -> float:
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.monotonic() - started
+
+
+def demo(*, with_all: bool) -> list[Comparison]:
+    """The demo from nothing, again with nothing new, and (``with_all``) on every course."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {"SCALE_DATA_DIR": folder}
+        first = run_measured([*SCALE, "demo"], env=env)
+        stages = _stage_seconds(Path(folder))
+        second = run_measured([*SCALE, "demo"], env=env)
+    results = [
+        Comparison(
+            "demo wall time",
+            first.seconds,
+            "s",
+            "the sum of its stages",
+            stages,
+            "at most 1.3",
+            first.seconds <= 1.3 * stages,
+        ),
+        Comparison(
+            "second run, nothing new",
+            second.seconds,
+            "s",
+            "the first run",
+            first.seconds,
+            "below 0.25",
+            second.seconds < 0.25 * first.seconds,
+        ),
+    ]
+    if with_all:
+        with tempfile.TemporaryDirectory() as folder:
+            everything = run_measured([*SCALE, "demo", "--all"], env={"SCALE_DATA_DIR": folder})
+        results.append(
+            Comparison(
+                f"peak memory of --all ({everything.seconds:.0f} s)",
+                everything.peak_memory_bytes / 2**30,
+                "GiB",
+                "the default subset",
+                first.peak_memory_bytes / 2**30,
+                "at most 2, within 24 GiB",
+                everything.peak_memory_bytes <= min(2 * first.peak_memory_bytes, 24 * 2**30),
+            )
+        )
+    return results
+
+
+def _stage_seconds(data_dir: Path) -> float:
+    """Seconds inside the stages of the newest run, replay, server and report included."""
+    newest = json.loads((data_dir / "runs.jsonl").read_text().splitlines()[-1])
+    return float(sum(step["seconds"] for step in newest["steps"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The framework and the declared reference pipeline."""

@@ -1,0 +1,229 @@
+"""A change feed, declared in YAML: a table of changes, and what it says is current and was."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field
+
+from scale_assets.components.feed_folder import (
+    READS_FEED,
+    FilesTransport,
+    arrival_sensor,
+    column_schema,
+    contract_path,
+    owners_of,
+)
+from scale_assets.contracts import Contract, load_contract
+from scale_assets.ingest.changes import ChangeFeed as Changes
+from scale_assets.ingest.derive import (
+    Derived,
+    current_schema,
+    derive_current,
+    derive_history,
+    history_schema,
+)
+from scale_assets.ingest.errors import IngestError
+from scale_assets.ingest.feed import account, ingest
+from scale_assets.lake import Lake
+from scale_assets.resources import LakeResource, SettingsResource
+
+ACCOUNTED = "every_change_is_accounted_for"
+WITHIN_LIMIT = "quarantine_within_limit"
+
+
+class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
+    """Changes to one table of a product database, as Debezium writes them.
+
+    `raw/<name>_changes` is append-only and takes each change exactly once; refused lines go to the
+    table `raw/<name>_quarantine`. `<name>` (one row per key that exists) and `<name>_history` (one
+    row per change, valid_from to valid_to) derive from one Delta version of it, so rebuilding them
+    always gives the same rows.
+    """
+
+    name: str = Field(description="Name of the source table.", examples=["customers"])
+    contract: str = Field(
+        description="Path of the table's ODCS contract, relative to this file.",
+        examples=["../contracts/customers.odcs.yaml"],
+    )
+    transport: FilesTransport = Field(description="How the changes arrive.")
+    key: list[str] = Field(
+        min_length=1, description="The source table's primary key; the contract must agree."
+    )
+    max_quarantined_fraction: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of all received changes that may be quarantined before a check warns.",
+    )
+    sensor: Literal["running", "stopped"] = Field(
+        default="stopped", description="Whether the file-arrival sensor starts switched on."
+    )
+    description: str = Field(default="", description="Shown in the UI; else the contract's.")
+    group: str = Field(default="ingest", description="Group of the assets in the UI.")
+    owners: list[str] = Field(
+        default_factory=list, description="Users or teams; else the contract's owner."
+    )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        path = contract_path(context, self.contract)
+        contract = load_contract(path)
+        if tuple(self.key) != contract.primary_key:
+            raise dg.DagsterInvalidDefinitionError(
+                f"change feed {self.name}: key {self.key} is not the primary key "
+                f"{list(contract.primary_key)} of contract {contract.name} {contract.version}"
+            )
+        changes = self._changes_asset(contract, path)
+        derived = [
+            self._derived_asset(
+                contract,
+                self.name,
+                "One row per key that exists, with its newest values.",
+                derive_current,
+                current_schema(contract),
+            ),
+            self._derived_asset(
+                contract,
+                f"{self.name}_history",
+                "One row per change: values valid from valid_from to before valid_to (null: open).",
+                derive_history,
+                history_schema(contract),
+            ),
+        ]
+        sensor = arrival_sensor(
+            self.name,
+            self.transport,
+            target=dg.AssetSelection.assets(changes.key),
+            status=self.sensor,
+        )
+        return dg.Definitions(assets=[changes, *derived], sensors=[sensor])
+
+    def _feed(self, folder: Path, path: Path) -> Changes:
+        return Changes(
+            name=self.name,
+            folder=folder,
+            contract_path=path,
+            table=f"raw/{self.name}_changes",
+            quarantine_table=f"raw/{self.name}_quarantine",
+        )
+
+    def _shared(self, contract: Contract) -> dict[str, Any]:
+        return {"group_name": self.group, "owners": owners_of(contract, self.owners)}
+
+    def _changes_asset(self, contract: Contract, path: Path) -> dg.AssetsDefinition:
+        key = dg.AssetKey(["raw", f"{self.name}_changes"])
+        schema = self._feed(Path(), path).schema(contract)
+
+        @dg.asset(
+            key=key,
+            description=f"{self.description or contract.description}\n\n"
+            "One row per change; (lsn, tx_ordinal) orders and identifies them.",
+            kinds={"deltalake", "python"},
+            tags=READS_FEED,
+            pool=f"table_raw_{self.name}",
+            check_specs=[
+                dg.AssetCheckSpec(
+                    ACCOUNTED,
+                    asset=key,
+                    blocking=True,
+                    description="received = accepted + quarantined + duplicates + tombstones.",
+                ),
+                dg.AssetCheckSpec(
+                    WITHIN_LIMIT,
+                    asset=key,
+                    description=f"At most {self.max_quarantined_fraction:.2%} of all received.",
+                ),
+            ],
+            metadata={"dagster/column_schema": column_schema(contract, schema)},
+            **self._shared(contract),
+        )
+        def changes(
+            lake: LakeResource, settings: SettingsResource
+        ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+            feed = self._feed(self.transport.folder(settings), path)
+            yield from self._read_on(lake.lake(), feed)
+
+        assert isinstance(changes, dg.AssetsDefinition)
+        return changes
+
+    def _read_on(
+        self, lake: Lake, feed: Changes
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        report = ingest(lake, feed)
+        totals = account(lake, feed)
+        counts = {
+            "received": totals.received,
+            "accepted": totals.accepted,
+            "quarantined": totals.quarantined,
+            "duplicates": totals.duplicates,
+            "tombstones": totals.ignored,
+        }
+        yield dg.AssetCheckResult(check_name=ACCOUNTED, passed=totals.is_exact, metadata=counts)
+        if not totals.is_exact:
+            raise IngestError(f"{self.name}: changes unaccounted for: {totals}")
+        yield dg.AssetCheckResult(
+            check_name=WITHIN_LIMIT,
+            passed=totals.quarantined <= self.max_quarantined_fraction * totals.received,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata=counts,
+        )
+        version = lake.version(feed.table)
+        yield dg.MaterializeResult(
+            data_version=dg.DataVersion(str(version)),
+            metadata={
+                "dagster/row_count": totals.accepted,
+                "delta_version": version,
+                "received": report.num_received,
+                "accepted": report.num_accepted,
+                "quarantined": report.num_quarantined,
+                "duplicates": report.num_duplicates,
+                "files": report.num_files,
+                "seconds": round(report.seconds, 3),
+            },
+        )
+        report.raise_if_broken()
+
+    def _derived_asset(
+        self,
+        contract: Contract,
+        table: str,
+        grain: str,
+        derive: Callable[..., Derived],
+        schema: Any,
+    ) -> dg.AssetsDefinition:
+        changes = f"raw/{self.name}_changes"
+        changes_key = dg.AssetKey(changes.split("/"))
+        sources = {"valid_from": "event_time", "valid_to": "event_time"}
+        lineage = {
+            column.name: [dg.TableColumnDep(changes_key, sources.get(column.name, column.name))]
+            for column in schema
+        }
+
+        @dg.asset(
+            key=table,
+            deps=[changes_key],
+            description=f"{self.description or contract.description}\n\n{grain}",
+            kinds={"deltalake", "duckdb"},
+            automation_condition=dg.AutomationCondition.eager()
+            & dg.AutomationCondition.all_deps_blocking_checks_passed(),
+            metadata={
+                "dagster/column_schema": column_schema(contract, schema),
+                "dagster/column_lineage": dg.TableColumnLineage(lineage),
+            },
+            **self._shared(contract),
+        )
+        def derived(lake: LakeResource) -> dg.MaterializeResult:
+            shown = derive(lake.lake(), contract, changes=changes, table=table)
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(str(shown.changes_version)),
+                metadata={
+                    "dagster/row_count": shown.num_rows,
+                    "delta_version": shown.version,
+                    "changes_version": shown.changes_version,
+                    "is_rewritten": shown.is_rewritten,
+                },
+            )
+
+        assert isinstance(derived, dg.AssetsDefinition)
+        return derived

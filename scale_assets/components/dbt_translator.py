@@ -1,0 +1,44 @@
+"""dbt models in Dagster's words: group, owners and automation as the component declares them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
+
+DEFAULT_GROUP = "warehouse"
+
+
+def when_inputs_passed_their_checks() -> dg.AutomationCondition:
+    """Run as soon as an input changed, for exactly the dates that changed, unless a check failed."""
+    return (
+        dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
+        & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    )
+
+
+class WarehouseTranslator(DagsterDbtTranslator):
+    """Keys, tests and descriptions as dagster-dbt makes them; the rest from YAML."""
+
+    def __init__(self, *, groups: Mapping[str, str], owners: Sequence[str]) -> None:
+        super().__init__(settings=DagsterDbtTranslatorSettings(enable_source_tests_as_checks=False))
+        self._groups = groups
+        self._owners = owners
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        if dbt_resource_props["resource_type"] == "source":
+            return None
+        folders = dbt_resource_props["fqn"][1:-1]
+        return next((self._groups[name] for name in folders if name in self._groups), DEFAULT_GROUP)
+
+    def get_owners(
+        self,
+        dbt_resource_props: Mapping[str, Any],  # noqa: ARG002
+    ) -> Sequence[str] | None:
+        return self._owners or None
+
+    def get_automation_condition(
+        self,
+        dbt_resource_props: Mapping[str, Any],  # noqa: ARG002
+    ) -> dg.AutomationCondition | None:
+        return when_inputs_passed_their_checks()

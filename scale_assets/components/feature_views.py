@@ -1,0 +1,189 @@
+"""The views of a Feast repository as assets: the registry, and one online load per view."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from scale_assets.features.codec import to_micros
+from scale_assets.features.loading import load_view, newest
+from scale_assets.features.reader import OnlineReader
+from scale_assets.features.repo import FeatureRepo, FeatureRepoError, ViewDeclaration, read_repo
+from scale_assets.resources import LakeResource, SettingsResource
+
+REGISTRY = dg.AssetKey("feature_registry")
+FOLLOW_UPSTREAM = (
+    dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+)
+
+
+def online_key(view: str) -> dg.AssetKey:
+    """The asset of a view's online values."""
+    return dg.AssetKey(["online", view])
+
+
+class Clock(dg.Resolvable, dg.Model):
+    """What "now" is: the newest time in a column, so that a replayed world has its own."""
+
+    table: str = Field(description="Lake table that grows with time.", examples=["raw/clicks"])
+    column: str = Field(description="Its time of arrival.", examples=["received_at"])
+
+
+class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
+    """One asset for Feast's registry and one per view for the online store.
+
+    The repository's files are read, not run, while definitions load (Feast takes long to import),
+    so views, fields and services must be literal; the registry asset checks that Feast agrees.
+    """
+
+    repo: str = Field(
+        description="Folder of the Feast repository, from the project's root.",
+        examples=["feature_repo"],
+    )
+    clock: Clock = Field(description="What the age of a view's newest value is measured against.")
+    max_age_days: dict[str, float] = Field(
+        default_factory=dict,
+        description="View: how old its newest feature_time may be, in days; others have no check.",
+        examples=[{"user_activity": 1}],
+    )
+    group: str = Field(default="features", description="Group of the assets in the UI.")
+    owners: list[str] = Field(
+        default_factory=list, description="Users or teams.", examples=[["team:data"]]
+    )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        folder = context.project_root / self.repo
+        repo = read_repo(folder)
+        unknown = sorted(set(self.max_age_days) - repo.views.keys())
+        if unknown:
+            raise FeatureRepoError(
+                f"max_age_days names view {unknown[0]!r}, which {self.repo} does not declare; "
+                f"it has {sorted(repo.views)}"
+            )
+        return dg.Definitions(
+            assets=[
+                self._registry(folder, repo),
+                *(self._online(view) for view in repo.views.values()),
+            ],
+            asset_checks=[
+                self._freshness(repo.views[name], timedelta(days=days))
+                for name, days in self.max_age_days.items()
+            ],
+        )
+
+    def _registry(self, folder: Path, repo: FeatureRepo) -> dg.AssetsDefinition:
+        @dg.asset(
+            key=REGISTRY,
+            deps=[table_key(view.source.table) for view in repo.views.values()],
+            group_name=self.group,
+            owners=self.owners,
+            kinds={"feast", "sqlite"},
+            automation_condition=FOLLOW_UPSTREAM,
+            description="Entities, feature views and services, as Feast knows them.",
+        )
+        def feature_registry(settings: SettingsResource) -> dg.MaterializeResult[Any]:
+            from scale_assets.features.registry import apply_repo
+
+            settings.values.apply()
+            applied = apply_repo(folder, repo)
+            return dg.MaterializeResult(
+                metadata={
+                    "dagster/row_count": applied.num_views,
+                    "num_entities": applied.num_entities,
+                    "num_services": applied.num_services,
+                    "views": {view.name: len(view.columns) for view in repo.views.values()},
+                    "deleted": list(applied.deleted),
+                }
+            )
+
+        return feature_registry
+
+    def _online(self, view: ViewDeclaration) -> dg.AssetsDefinition:
+        clock = self.clock
+
+        @dg.asset(
+            key=online_key(view.name),
+            deps=[table_key(view.source.table), REGISTRY],
+            group_name=self.group,
+            owners=self.owners,
+            kinds={"sqlite"},
+            automation_condition=FOLLOW_UPSTREAM,
+            description=(
+                f"Latest {view.source.table} of every {' and '.join(view.join_keys)}, packed for "
+                "serving. Only entities whose row changed are written."
+            ),
+            metadata={
+                "dagster/column_schema": _column_schema(view),
+                "dagster/column_lineage": column_lineage([view]),
+            },
+        )
+        def online(lake: LakeResource, settings: SettingsResource) -> dg.MaterializeResult[Any]:
+            now = newest(lake.lake(), clock.table, clock.column)
+            report = load_view(
+                lake.lake(), view, settings.values.online_store_path, clock=to_micros(now)
+            )
+            return dg.MaterializeResult(
+                metadata={
+                    "dagster/row_count": report.num_entities,
+                    "num_written": report.num_written,
+                    "num_removed": report.num_removed,
+                    "delta_version": report.delta_version,
+                    "previous_delta_version": report.previous_version,
+                    "clock": dg.MetadataValue.timestamp(now),
+                }
+            )
+
+        return online
+
+    def _freshness(self, view: ViewDeclaration, max_age: timedelta) -> dg.AssetChecksDefinition:
+        clock = self.clock
+
+        @dg.asset_check(
+            asset=online_key(view.name),
+            name="is_fresh",
+            description=f"The newest feature_time is at most {max_age / timedelta(days=1):g} days "
+            f"before the newest {clock.column} of {clock.table}.",
+        )
+        def is_fresh(lake: LakeResource, settings: SettingsResource) -> dg.AssetCheckResult:
+            now = newest(lake.lake(), clock.table, clock.column)
+            found = OnlineReader(settings.values.online_store_path).newest_feature_time(view.name)
+            metadata: dict[str, Any] = {
+                "clock": dg.MetadataValue.timestamp(now),
+                "max_age_hours": max_age / timedelta(hours=1),
+            }
+            if found is None:
+                return dg.AssetCheckResult(passed=False, metadata=metadata | {"num_entities": 0})
+            age = now - found
+            return dg.AssetCheckResult(
+                passed=age <= max_age,
+                metadata=metadata
+                | {
+                    "newest_feature_time": dg.MetadataValue.timestamp(found),
+                    "age_hours": age / timedelta(hours=1),
+                },
+            )
+
+        return is_fresh
+
+
+def table_key(table: str) -> dg.AssetKey:
+    """The asset that writes a lake table: its key is the table's path."""
+    return dg.AssetKey(table.split("/"))
+
+
+def column_lineage(views: list[ViewDeclaration]) -> dg.TableColumnLineage:
+    """Every feature comes from the column of that name in its view's table."""
+    return dg.TableColumnLineage(
+        deps_by_column={
+            name: [dg.TableColumnDep(asset_key=table_key(view.source.table), column_name=name)]
+            for view in views
+            for name, _ in view.columns
+        }
+    )
+
+
+def _column_schema(view: ViewDeclaration) -> dg.TableSchema:
+    keys = [dg.TableColumn(name, "string") for name in view.join_keys]
+    return dg.TableSchema(columns=[*keys, *(dg.TableColumn(*column) for column in view.columns)])

@@ -1,0 +1,227 @@
+"""Received lines in, accepted and quarantined rows out: nothing is lost or cast in silence.
+
+A blank line is not a record: it is not counted, but it takes a line number. A missing field and a
+null are the same; both are refused where the field is required. Of a line's several faults one is
+named. Keys repeated in one object are refused, because readers disagree on which value holds.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scale_assets.contracts.checks import check_table, rows_of
+from scale_assets.contracts.decode import NEWLINE, Decoded, Decoder, decode_block, split_lines
+from scale_assets.contracts.faults import Fault, Rule, shown
+from scale_assets.contracts.model import Contract
+from scale_assets.contracts.records import record_decoder
+from scale_assets.contracts.uniqueness import repeated_keys
+from scale_assets.contracts.wire import EXPECTED, to_contract_type
+
+BLOCK_BYTES = 4 << 20
+MAX_LINE_BYTES = 1 << 20
+POSITION = pa.field("_position", pa.int64(), nullable=False)
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("raw", pa.binary(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("rule", pa.string(), nullable=False),
+        pa.field("field", pa.string()),
+        POSITION,
+    ]
+)
+
+Result = TypeVar("Result")
+Lines = bytes | bytearray | memoryview | Iterable[bytes | bytearray | memoryview]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validated:
+    """Rows that keep the contract, rows that do not, and their sum as received."""
+
+    accepted: pa.Table  # the contract's columns and _position (0-based line number)
+    quarantined: pa.Table  # QUARANTINE_SCHEMA; raw is the line's exact bytes without its newline
+    num_received: int
+
+    def __post_init__(self) -> None:
+        assert self.accepted.num_rows + self.quarantined.num_rows == self.num_received
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Consecutive records; ``lines`` is given when newlines do not separate them."""
+
+    data: bytes
+    first_position: int
+    lines: list[bytes] | None = None
+
+    def quarantine(self, faults: dict[int, Fault]) -> pa.Table:
+        lines = (self.lines or split_lines(self.data)) if faults else []
+        rows = sorted(faults)
+        return quarantine_rows(rows, [lines[row] for row in rows], faults, self.first_position)
+
+
+def quarantine_rows(
+    rows: list[int], raws: list[bytes], faults: dict[int, Fault], first_position: int
+) -> pa.Table:
+    """The quarantine table of ``rows``, each with its raw bytes and its fault."""
+    return pa.table(
+        {
+            "raw": raws,
+            "reason": [faults[row].reason for row in rows],
+            "rule": [faults[row].rule.value for row in rows],
+            "field": [faults[row].field for row in rows],
+            "_position": [first_position + row for row in rows],
+        },
+        schema=QUARANTINE_SCHEMA,
+    )
+
+
+def validate_lines(
+    contract: Contract,
+    data: Lines,
+    *,
+    first_position: int = 0,
+    max_line_bytes: int = MAX_LINE_BYTES,
+    unique: bool = False,
+) -> Validated:
+    """Validate JSON lines: whole lines as one buffer, or an iterable with one buffer per record.
+
+    With ``unique`` (snapshots), later rows that repeat a key are refused too. Give input larger
+    than memory in pieces that end with a line, counting ``first_position`` on.
+    """
+    decoder = record_decoder(contract)
+    if not isinstance(data, bytes | bytearray | memoryview):
+        data = list(data)
+
+    def one(block: Block) -> Validated:
+        return _validate_block(contract, decoder, block, max_line_bytes)
+
+    validated = concat(contract, map_blocks(one, blocks_of(data, first_position)))
+    if not unique or not (repeated := repeated_keys(contract, validated.accepted)):
+        return validated
+    return _set_aside(validated, repeated, data, first_position)
+
+
+def _set_aside(
+    validated: Validated, repeated: dict[int, Fault], data: Lines, first_position: int
+) -> Validated:
+    """Move accepted rows to quarantine, with their lines."""
+    positions = validated.accepted.column("_position").to_numpy()
+    faults = {int(positions[row]) - first_position: fault for row, fault in repeated.items()}
+    if isinstance(data, bytes | bytearray | memoryview):
+        lines = split_lines(bytes(data))
+    else:
+        lines = [bytes(record).removesuffix(b"\n") for record in data]
+    rows = sorted(faults)
+    refused = quarantine_rows(rows, [lines[row] for row in rows], faults, first_position)
+    keep = np.ones(len(positions), dtype=bool)
+    keep[list(repeated)] = False
+    return Validated(
+        accepted=validated.accepted.filter(pa.array(keep)),
+        quarantined=pa.concat_tables([validated.quarantined, refused]).sort_by("_position"),
+        num_received=validated.num_received,
+    )
+
+
+def _validate_block(
+    contract: Contract, decoder: Decoder, block: Block, max_line_bytes: int
+) -> Validated:
+    decoded = decode_block(decoder, block.data, lines=block.lines, max_line_bytes=max_line_bytes)
+    found: dict[int, Fault] = {}
+    table = to_contract(contract, decoded.wire, found)
+    accepted, quarantined = settle(block, decoded, table, found)
+    return Validated(
+        accepted=accepted.cast(contract.arrow_schema.append(POSITION)),
+        quarantined=quarantined,
+        num_received=decoded.num_received,
+    )
+
+
+def to_contract(
+    contract: Contract,
+    wire: pa.Table,
+    faults: dict[int, Fault],
+    *,
+    key_only: pa.ChunkedArray | None = None,
+) -> pa.Table:
+    """Wire columns in the contract's types; faults (by wire row) for what broke a rule."""
+    columns = []
+    for field in contract.fields:
+        column, bad = to_contract_type(wire.column(field.name), field)
+        for row in rows_of(bad) if pc.any(bad).as_py() else ():
+            value = shown(wire.column(field.name)[row].as_py())
+            reason = f"{field.name} must be {EXPECTED[field.type]}, got {value}"
+            faults.setdefault(row, Fault(Rule.BAD_FORMAT, reason, field.name))
+        columns.append(column)
+    table = pa.table(columns, names=[field.name for field in contract.fields])
+    check_table(contract, table, faults, key_only=key_only)
+    return table
+
+
+def settle(
+    block: Block, decoded: Decoded, table: pa.Table, found: dict[int, Fault]
+) -> tuple[pa.Table, pa.Table]:
+    """Split a block into accepted rows and quarantined lines; ``found`` is by wire row."""
+    faults = decoded.faults | {int(decoded.rows[row]): fault for row, fault in found.items()}
+    positions = decoded.rows + block.first_position
+    table = table.append_column(POSITION, pa.array(positions, POSITION.type))
+    if found:
+        keep = np.ones(table.num_rows, dtype=bool)
+        keep[list(found)] = False
+        table = table.filter(pa.array(keep))
+    return table, block.quarantine(faults)
+
+
+def blocks_of(data: Lines, first_position: int) -> Iterator[Block]:
+    """Cut the input at line ends into blocks of about BLOCK_BYTES, counting lines as it goes."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        yield from _cut(bytes(data), first_position)
+        return
+    position = first_position
+    records = (bytes(record).removesuffix(b"\n") for record in data)
+    for broken, run in groupby(records, key=lambda record: b"\n" in record):
+        lines = list(run)
+        if broken:
+            yield Block(data=b"", first_position=position, lines=lines)
+        else:
+            yield from _cut(b"\n".join(lines) + b"\n", position)
+        position += len(lines)
+
+
+def _cut(data: bytes, position: int) -> Iterator[Block]:
+    start = 0
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + BLOCK_BYTES) + 1
+        end = end or data.find(b"\n", start) + 1 or len(data)
+        block = data[start:end]
+        yield Block(data=block, first_position=position)
+        position += int(np.count_nonzero(np.frombuffer(block, np.uint8) == NEWLINE))
+        start = end
+
+
+def map_blocks(validate: Callable[[Block], Result], blocks: Iterable[Block]) -> list[Result]:
+    """Validate blocks on every core (Arrow releases the lock), in order."""
+    blocks = list(blocks)
+    if len(blocks) == 1:
+        return [validate(blocks[0])]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(validate, blocks))
+
+
+def concat(contract: Contract, parts: list[Validated]) -> Validated:
+    """The blocks' results as one; empty input gives empty tables with the same columns."""
+    schema = contract.arrow_schema.append(POSITION)
+    accepted = [part.accepted for part in parts]
+    quarantined = [part.quarantined for part in parts]
+    return Validated(
+        accepted=pa.concat_tables(accepted or [schema.empty_table()]),
+        quarantined=pa.concat_tables(quarantined or [QUARANTINE_SCHEMA.empty_table()]),
+        num_received=sum(part.num_received for part in parts),
+    )

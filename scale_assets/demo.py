@@ -1,0 +1,224 @@
+"""`scale demo`: from raw events to a served prediction, with nothing set up beforehand."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from scale_assets.console import Console
+from scale_assets.errors import ScaleError
+from scale_assets.instance import clear_dead_runs, open_instance, sole_driver
+from scale_assets.lake import Lake
+from scale_assets.pipeline import PipelineRun, run_due
+from scale_assets.settings import Settings, project_dir
+
+if TYPE_CHECKING:
+    from scale_assets.replay.source import Input
+    from scale_assets.replay.world import WorldSpec
+
+START_TIMEOUT_S = 60
+SMALL_SUBSET = ["EEE", "GGG"]  # five minutes on two cores
+
+
+class ServerDidNotStart(ScaleError):
+    """The prediction server ended or stayed silent."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What to replay, and until when."""
+
+    input_dir: Path | None
+    until: date | None
+    modules: list[str] | None = None
+    everything: bool = False
+    tiny: bool = False
+
+
+def run_demo(settings: Settings, options: DemoOptions, console: Console) -> None:
+    """Replay, run what is due, ask the server for two predictions, write the report."""
+    from scale_assets.transforms.session import require_java
+
+    require_java()
+    with sole_driver(settings):
+        started = time.monotonic()
+        console.heading("Replaying history into feeds")
+        replay_input(settings, options, console)
+        console.heading("Running the asset graph (only what is due)")
+        run = run_graph(settings, console)
+        console.heading("Asking the server")
+        ask_server(settings, console)
+        console.heading("Report")
+        with console.working("report"):
+            write_run_log(settings, run, total_seconds=time.monotonic() - started)
+            from scale_assets.report import write_report
+
+            write_report(settings)
+    print_next_steps(settings, console)
+
+
+def replay_input(settings: Settings, options: DemoOptions, console: Console) -> None:
+    """Write the feeds up to the day asked for, and say which input was taken."""
+    from scale_assets.replay.feeds import replay
+    from scale_assets.replay.source import find_input
+
+    source = find_input(
+        options.input_dir or settings.input_dir,
+        settings.data_dir / "cache",
+        project_root=project_dir(),
+        synthetic=tiny_world() if options.tiny else None,
+    )
+    console.line(f"  input: {source.description}")
+    modules = options.modules or (None if options.everything else small_subset(source))
+    console.line(f"  courses: {', '.join(modules) if modules else 'all'}")
+    with console.working("replay"):
+        report = replay(source, settings.feeds_dir, until=options.until, modules=modules)
+    console.line(
+        f"  {sum(report.new_rows.values()):,} new rows on {len(report.new_days)} new days "
+        f"({report.first_day} to {report.last_day})"
+    )
+
+
+def tiny_world() -> "WorldSpec":
+    """A world that goes through every stage in a minute."""
+    from scale_assets.replay.world import WorldSpec
+
+    return WorldSpec(modules=("AAA",), students_per_presentation=150, sites_per_presentation=40)
+
+
+def small_subset(source: "Input") -> list[str] | None:
+    """The default courses, where the input has them; a synthetic world is small as it is."""
+    from scale_assets.replay.source import module_names
+
+    return SMALL_SUBSET if set(SMALL_SUBSET) <= set(module_names(source)) else None
+
+
+def run_graph(settings: Settings, console: Console) -> PipelineRun:
+    """Look for new input, then run what it made due."""
+    from scale_assets.definitions import defs
+
+    log = settings.data_dir / "tools.log"
+    console.line(f"  what dbt and Spark say goes to {log}")
+    with console.tools_speak_to(log), open_instance(settings) as instance:
+        if cleared := clear_dead_runs(instance):
+            console.line(f"  {cleared} run(s) of a killed process closed; their work is redone")
+        return run_due(
+            defs(),
+            instance,
+            roots=dg.AssetSelection.tag("scale/reads", "feed"),
+            listener=console.step,
+        )
+
+
+def write_run_log(settings: Settings, run: PipelineRun, *, total_seconds: float) -> None:
+    """Keep the timings of this run for the report, one JSON line per run."""
+    record = {
+        "total_seconds": total_seconds,
+        "graph_seconds": run.wall_seconds,
+        "steps": [asdict(step) for step in run.steps],
+    }
+    with (settings.data_dir / "runs.jsonl").open("a") as log:
+        log.write(json.dumps(record) + "\n")
+
+
+def ask_server(settings: Settings, console: Console) -> None:
+    """Start the server, ask both models about one student, show the answers, stop it."""
+    registration_id = busiest_registration(Lake(settings.lake_dir))
+    with running_server(settings) as url:
+        for path, body in (
+            ("/v1/predict/withdrawal", {"registration_id": registration_id}),
+            ("/v1/recommend", {"registration_id": registration_id, "k": 5}),
+        ):
+            console.line(f"  POST {path} {json.dumps(body)}")
+            console.line(f"    {json.dumps(post(url + path, body))}")
+
+
+def busiest_registration(lake: Lake) -> str:
+    """Whoever clicked most in the week before the latest feature time."""
+    import duckdb
+
+    activity = lake.duckdb_relation_sql("registration_activity")
+    with duckdb.connect() as connection:
+        row = connection.execute(
+            f"with activity as ({activity}) select registration_id from activity "
+            "where feature_time = (select max(feature_time) from activity) "
+            "order by clicks_7d desc, registration_id limit 1"
+        ).fetchone()
+    if row is None:
+        raise ScaleError("registration_activity is empty: replay further with --until")
+    return str(row[0])
+
+
+@contextmanager
+def running_server(settings: Settings) -> Iterator[str]:
+    """The server in a child process, on a free port, stopped at the end."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(serve_command(settings, host="127.0.0.1", port=port))
+    try:
+        _wait_until_ready(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def serve_command(settings: Settings, *, host: str, port: int) -> list[str]:
+    """How to start the server: its process holds neither torch nor Dagster."""
+    return [
+        *(sys.executable, "-m", "serving"),
+        *("--releases", str(settings.releases_dir)),
+        *("--online-store", str(settings.online_store_path)),
+        *("--host", host, "--port", str(port)),
+    ]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerDidNotStart(f"the server ended with code {process.returncode}")
+        try:
+            with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=1):
+                return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.1)
+    raise ServerDidNotStart(f"{url}/v2/health/ready did not answer within {START_TIMEOUT_S} s")
+
+
+def post(url: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        url, data=json.dumps(body).encode(), headers={"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
+
+
+def print_next_steps(settings: Settings, console: Console) -> None:
+    registration_id = busiest_registration(Lake(settings.lake_dir))
+    body = json.dumps({"registration_id": registration_id})
+    base = f"http://{settings.serve_host}:{settings.serve_port}"
+    console.heading("Done. Go on with")
+    console.line(f"  report      {settings.report_path}")
+    console.line("  make dev    the asset graph on http://localhost:3000")
+    console.line(f"  make serve  predictions on {base} (API at {base}/docs)")
+    console.line(
+        f"  curl -s {base}/v1/predict/withdrawal -H 'content-type: application/json' -d '{body}'"
+    )

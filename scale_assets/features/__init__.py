@@ -1,0 +1,1 @@
+"""Features: packed values online, point-in-time joins offline, the two Feast plug-ins."""

@@ -1,0 +1,1 @@
+"""Sources into the lake: every row once, none lost."""

@@ -1,0 +1,15 @@
+"""What can be wrong with a source; every message names the file and the way out."""
+
+from scale_assets.errors import ScaleError
+
+
+class IngestError(ScaleError):
+    """A source that cannot be read on from where the table stands."""
+
+
+class BrokenFile(IngestError):
+    """A file whose bytes cannot be read to their end; no row of it has been taken."""
+
+
+class ChangedFile(IngestError):
+    """A file that differs from the one ingested under its name."""

@@ -1,0 +1,109 @@
+"""An event stream: JSON lines in, one row per event by its UTC date, each event once."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, validate_lines
+from scale_assets.ingest.dedup import keep_first
+from scale_assets.ingest.feed import EVENT_DATE, SOURCE_FIELDS, Decoded, Feed
+from scale_assets.ingest.files import Slice
+from scale_assets.lake.snapshots import snapshot_dataset
+
+OUT_OF_CALENDAR = "out_of_calendar"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventFeed(Feed):
+    """A feed of events. Dates run from ``start`` to before ``end``; others are quarantined."""
+
+    key: tuple[str, ...]
+    event_time: str
+    start: date
+    end: date
+    dedup_horizon_days: int
+
+    def schema(self, contract: Contract) -> pa.Schema:
+        return pa.schema([*contract.arrow_schema, EVENT_DATE, *SOURCE_FIELDS])
+
+    @property
+    def partition_by(self) -> list[str]:
+        return [EVENT_DATE.name]
+
+    def decode(
+        self, contract: Contract, piece: Slice, data: bytes, _table: DeltaTable, /
+    ) -> Decoded:
+        found = validate_lines(contract, data, first_position=piece.first_line)
+        times = found.accepted[self.event_time]
+        inside = pc.and_(
+            pc.greater_equal(times, _midnight(self.start)), pc.less(times, _midnight(self.end))
+        ).fill_null(False)
+        rows = found.accepted
+        quarantined = found.quarantined
+        if not pc.all(inside).as_py():
+            outside = rows.filter(pc.invert(inside))
+            rows = rows.filter(inside)
+            refused = self._outside(outside, data, piece.first_line)
+            quarantined = pa.concat_tables([quarantined, refused]).sort_by("_position")
+        rows = rows.append_column(EVENT_DATE, rows[self.event_time].cast(pa.date32()))
+        return Decoded(
+            accepted=rows,
+            quarantined=quarantined.append_column(EVENT_DATE, neighbour_dates(quarantined, rows)),
+            num_received=found.num_received,
+        )
+
+    def without_duplicates(self, rows: pa.Table, table: DeltaTable) -> pa.Table:
+        if not rows.num_rows:
+            return rows
+        days = pc.min_max(rows[EVENT_DATE.name]).as_py()
+        horizon = timedelta(days=self.dedup_horizon_days)
+        reach = (pc.field(EVENT_DATE.name) >= days["min"] - horizon) & (
+            pc.field(EVENT_DATE.name) <= days["max"] + horizon
+        )
+        taken = snapshot_dataset(table).to_table(columns=[*self.key, EVENT_DATE.name], filter=reach)
+        return keep_first(
+            rows,
+            taken,
+            key=self.key,
+            date_column=EVENT_DATE.name,
+            horizon_days=self.dedup_horizon_days,
+        )
+
+    def _outside(self, outside: pa.Table, data: bytes, first_line: int) -> pa.Table:
+        """Quarantine rows, with their lines, whose time is missing or out of the calendar."""
+        lines = data.split(b"\n")
+        positions = outside["_position"].to_pylist()
+        bounds = f"the calendar runs from {self.start} to before {self.end}"
+        return pa.table(
+            {
+                "raw": pa.array([lines[p - first_line] for p in positions], pa.binary()),
+                "reason": [
+                    f"{self.event_time} is {value}; {bounds}"
+                    for value in outside[self.event_time].to_pylist()
+                ],
+                "rule": [OUT_OF_CALENDAR] * outside.num_rows,
+                "field": [self.event_time] * outside.num_rows,
+                "_position": positions,
+            },
+            schema=QUARANTINE_SCHEMA,
+        )
+
+
+def neighbour_dates(quarantined: pa.Table, accepted: pa.Table) -> pa.Array:
+    """The event date to count a refused line under, since its own cannot be trusted.
+
+    It is that of the accepted line before it in the file, else of the one after it, else null.
+    """
+    if not accepted.num_rows:
+        return pa.nulls(quarantined.num_rows, pa.date32())
+    lines = accepted["_position"].to_numpy()
+    at = np.searchsorted(lines, quarantined["_position"].to_numpy()) - 1
+    return accepted[EVENT_DATE.name].combine_chunks().take(pa.array(np.maximum(at, 0)))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)

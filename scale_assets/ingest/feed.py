@@ -1,0 +1,343 @@
+"""A folder of files into two tables, exactly once: the rows accepted, and those set aside.
+
+Per batch, the quarantine is committed first and names the batch and its contract; the accepted
+rows follow with the positions. A run that dies between the two is finished by the next one: the
+same slices, the same contract, before anything else is read.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, check_compatible, parse_contract
+from scale_assets.ingest import positions
+from scale_assets.ingest.errors import BrokenFile, ChangedFile, IngestError
+from scale_assets.ingest.files import (
+    END,
+    FeedFile,
+    Slice,
+    check_whole,
+    identify,
+    list_files,
+    read_slice,
+    slices,
+)
+from scale_assets.lake import ConcurrentCommit, Lake, fault_point
+from scale_assets.lake.commits import append
+from scale_assets.lake.history import last_metadata
+from scale_assets.lake.transactions import transactions
+
+MAX_BATCH_BYTES = 64 << 20
+SOURCE_FIELDS = (pa.field("_source_file", pa.string()), pa.field("_position", pa.int64()))
+EVENT_DATE = pa.field("event_date", pa.date32())
+
+Batch = list[tuple[Slice, bytes]]
+Progress = Callable[["IngestReport"], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """One slice's rows: accepted (with EVENT_DATE if any), quarantined, and neither (ignored)."""
+
+    accepted: pa.Table
+    quarantined: pa.Table
+    num_received: int
+    num_ignored: int = 0
+
+
+@dataclass(kw_only=True)
+class IngestReport:
+    """What one run did. received = accepted + quarantined + duplicates + ignored."""
+
+    stream: str
+    num_received: int = 0
+    num_accepted: int = 0
+    num_quarantined: int = 0
+    num_duplicates: int = 0
+    num_ignored: int = 0
+    num_batches: int = 0
+    num_files: int = 0
+    num_bytes: int = 0
+    seconds: float = 0.0
+    broken: dict[str, str] = field(default_factory=dict)
+
+    def raise_if_broken(self) -> None:
+        """Say loudly which files were not taken; every other file has been."""
+        if self.broken:
+            reasons = "\n".join(self.broken.values())
+            raise IngestError(f"{self.stream}: {len(self.broken)} file(s) not taken:\n{reasons}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """The stream's totals since its first batch, counted where each is kept."""
+
+    received: int
+    accepted: int
+    quarantined: int
+    duplicates: int
+    ignored: int
+
+    @property
+    def is_exact(self) -> bool:
+        return self.received == (self.accepted + self.quarantined + self.duplicates + self.ignored)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed(ABC):
+    """One feed: where its files are, which contract they keep, which tables they fill."""
+
+    name: str
+    folder: Path
+    contract_path: Path
+    table: str
+    quarantine_table: str
+    max_batch_bytes: int = MAX_BATCH_BYTES
+
+    @abstractmethod
+    def schema(self, contract: Contract) -> pa.Schema:
+        """Columns of the accepted table."""
+
+    @property
+    @abstractmethod
+    def partition_by(self) -> list[str]:
+        """Partition columns of both tables."""
+
+    @abstractmethod
+    def decode(
+        self, contract: Contract, piece: Slice, data: bytes, _table: DeltaTable, /
+    ) -> Decoded:
+        """Validate one slice."""
+
+    @abstractmethod
+    def without_duplicates(self, rows: pa.Table, table: DeltaTable) -> pa.Table:
+        """The rows, in order, that are neither in the table nor twice in themselves."""
+
+    @property
+    def quarantine_schema(self) -> pa.Schema:
+        columns = [f for f in QUARANTINE_SCHEMA if f.name != "_position"]
+        return pa.schema(
+            [*columns, *SOURCE_FIELDS, pa.field("contract_version", pa.string()), EVENT_DATE]
+        )
+
+    def load_contract(self) -> tuple[Contract, str]:
+        text = self.contract_path.read_text(encoding="utf-8")
+        return parse_contract(text, source=str(self.contract_path)), text
+
+
+class Ingestion:
+    """One run of one feed."""
+
+    def __init__(self, lake: Lake, feed: Feed, *, progress: Progress | None = None) -> None:
+        self.lake = lake
+        self.feed = feed
+        self.progress = progress
+        self.report = IngestReport(stream=feed.name)
+        self.contract, self.contract_text = feed.load_contract()
+
+    def run(self) -> IngestReport:
+        """Read on from where the table stands until nothing is left.
+
+        Files that are broken, or changed since they were taken, are in ``report.broken``; no row
+        of theirs is. Two runs at once are safe: one gets through, the other starts again behind.
+        """
+        started = time.monotonic()
+        files = [identify(path) for path in list_files(self.feed.folder)]
+        while not self._through(files):
+            self.report.broken.clear()
+        self.report.seconds = time.monotonic() - started
+        return self.report
+
+    def _through(self, files: list[FeedFile]) -> bool:
+        try:
+            self._open()
+            self._finish_batch(files)
+            for batch in self._batches(files):
+                self._commit(batch, self.contract, self.contract_text)
+        except ConcurrentCommit:
+            return False  # the other run got through, so every round brings the table forward
+        return True
+
+    def _open(self) -> None:
+        feed = self.feed
+        self._refuse_incompatible()
+        self.accepted = self.lake.create(
+            feed.table, feed.schema(self.contract), partition_by=feed.partition_by
+        )
+        self.quarantine = self.lake.create(
+            feed.quarantine_table, feed.quarantine_schema, partition_by=feed.partition_by
+        )
+
+    def _refuse_incompatible(self) -> None:
+        """Refuse a contract that cannot follow the last one, before any row is written."""
+        if not self.lake.exists(self.feed.quarantine_table):
+            return
+        text = self.lake.last_metadata(self.feed.quarantine_table).get("contract")
+        if text is None or text == self.contract_text:
+            return
+        earlier = parse_contract(text, source=f"last contract of {self.feed.name}")
+        violations = check_compatible(earlier, self.contract)
+        if violations:
+            listed = "\n".join(f"- {violation}" for violation in violations)
+            raise IngestError(
+                f"{self.feed.contract_path}: version {self.contract.version} cannot follow "
+                f"{earlier.version}:\n{listed}"
+            )
+
+    def _batches(self, files: list[FeedFile]) -> Iterator[Batch]:
+        """Whole files up to the byte budget; a file beyond it comes alone, slice by slice."""
+        taken = transactions(self.accepted)  # this run alone adds to them, one file at a time
+        batch: Batch = []
+        size_bytes = 0
+        for file in files:
+            for piece, data in self._pending(file, taken):
+                if batch and (size_bytes + len(data) > self.feed.max_batch_bytes):
+                    yield batch
+                    batch, size_bytes = [], 0
+                batch.append((piece, data))
+                size_bytes += len(data)
+        if batch:
+            yield batch
+
+    def _pending(self, file: FeedFile, taken: dict[str, int]) -> Iterator[tuple[Slice, bytes]]:
+        try:
+            first_line = positions.next_line(taken, self.feed.name, file)
+            if first_line == END:
+                return
+            check_whole(file)
+        except (BrokenFile, ChangedFile) as error:
+            self.report.broken[file.name] = str(error)
+            return
+        yield from slices(file, first_line=first_line, max_bytes=self.feed.max_batch_bytes)
+
+    def _finish_batch(self, files: list[FeedFile]) -> None:
+        """Complete the batch whose quarantine was committed and whose rows were not."""
+        name = self.feed.name
+        committed = positions.counter(self.accepted, name, "batch")
+        if positions.counter(self.quarantine, name, "batch") == committed:
+            return
+        said = last_metadata(self.quarantine)
+        by_identity = {(file.name, file.incarnation): file for file in files}
+        batch: Batch = []
+        for file_name, incarnation, first_line, next_line in said["slices"]:
+            file = by_identity.get((file_name, incarnation))
+            if file is None:
+                raise IngestError(
+                    f"{self.feed.folder / file_name} is gone or changed, and batch "
+                    f"{committed + 1} of {name} is half committed; restore the file"
+                )
+            piece = Slice(file, first_line, next_line)
+            batch.append((piece, read_slice(piece, max_bytes=said["max_batch_bytes"])))
+        contract = parse_contract(said["contract"], source=f"contract of batch {committed + 1}")
+        self._commit(batch, contract, said["contract"])
+
+    def _commit(self, batch: Batch, contract: Contract, contract_text: str) -> None:
+        name = self.feed.name
+        decoded = [self._decode(contract, piece, data) for piece, data in batch]
+        number = positions.counter(self.accepted, name, "batch") + 1
+        if positions.counter(self.quarantine, name, "batch") < number:
+            append(
+                self.quarantine,
+                pa.concat_tables([part.quarantined for part in decoded]),
+                positions={positions.counter_app(name, "batch"): number},
+                metadata=self._batch_metadata(batch, contract, contract_text),
+            )
+        fault_point("after_quarantine")
+        valid = pa.concat_tables([part.accepted for part in decoded])
+        rows = self.feed.without_duplicates(valid, self.accepted)
+        counts = {
+            "received": sum(part.num_received for part in decoded),
+            "quarantined": sum(part.quarantined.num_rows for part in decoded),
+            "duplicates": valid.num_rows - rows.num_rows,
+            "ignored": sum(part.num_ignored for part in decoded),
+        }
+        append(
+            self.accepted,
+            rows,
+            positions=self._positions_after(batch, number, counts),
+            metadata={"batch": number, "accepted": rows.num_rows, **counts},
+        )
+        fault_point("after_commit")
+        self._count(batch, rows.num_rows, counts)
+
+    def _decode(self, contract: Contract, piece: Slice, data: bytes) -> Decoded:
+        part = self.feed.decode(contract, piece, data, self.accepted)
+        rows = part.quarantined
+        return Decoded(
+            accepted=part.accepted.append_column(
+                SOURCE_FIELDS[0], _constant(piece.file.name, part.accepted.num_rows)
+            ),
+            quarantined=rows.append_column(
+                SOURCE_FIELDS[0], _constant(piece.file.name, rows.num_rows)
+            ).append_column(
+                pa.field("contract_version", pa.string()),
+                _constant(contract.version, rows.num_rows),
+            ),
+            num_received=part.num_received,
+            num_ignored=part.num_ignored,
+        )
+
+    def _positions_after(self, batch: Batch, number: int, counts: dict[str, int]) -> dict[str, int]:
+        name = self.feed.name
+        totals = {
+            counter: positions.counter(self.accepted, name, counter) + counts[counter]
+            for counter in ("received", "duplicates", "ignored")
+        }
+        totals["batch"] = number
+        return {
+            **positions.after(name, (piece for piece, _ in batch)),
+            **{positions.counter_app(name, counter): n for counter, n in totals.items()},
+        }
+
+    def _batch_metadata(
+        self, batch: Batch, contract: Contract, contract_text: str
+    ) -> dict[str, Any]:
+        return {
+            "slices": [
+                [piece.file.name, piece.file.incarnation, piece.first_line, piece.next_line]
+                for piece, _ in batch
+            ],
+            "max_batch_bytes": self.feed.max_batch_bytes,
+            "contract_version": contract.version,
+            "contract": contract_text,
+        }
+
+    def _count(self, batch: Batch, num_accepted: int, counts: dict[str, int]) -> None:
+        report = self.report
+        report.num_batches += 1
+        report.num_files += sum(piece.next_line == END for piece, _ in batch)
+        report.num_bytes += sum(len(data) for _, data in batch)
+        report.num_accepted += num_accepted
+        report.num_received += counts["received"]
+        report.num_quarantined += counts["quarantined"]
+        report.num_duplicates += counts["duplicates"]
+        report.num_ignored += counts["ignored"]
+        if self.progress:
+            self.progress(report)
+
+
+def ingest(lake: Lake, feed: Feed, *, progress: Progress | None = None) -> IngestReport:
+    """Take what the feed has that its tables lack; running it again changes nothing."""
+    return Ingestion(lake, feed, progress=progress).run()
+
+
+def account(lake: Lake, feed: Feed) -> Account:
+    """Totals since the first batch: rows counted in the tables, lines counted while reading."""
+    table = lake.open(feed.table)
+    return Account(
+        received=positions.counter(table, feed.name, "received"),
+        duplicates=positions.counter(table, feed.name, "duplicates"),
+        ignored=positions.counter(table, feed.name, "ignored"),
+        accepted=lake.num_rows(feed.table),
+        quarantined=lake.num_rows(feed.quarantine_table),
+    )
+
+
+def _constant(value: str, num_rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.string()), num_rows)

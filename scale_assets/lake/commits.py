@@ -1,0 +1,113 @@
+"""One way to commit: Parquet files already in place, and everything else, in one Delta commit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction
+
+from scale_assets.lake.errors import ConcurrentCommit
+from scale_assets.lake.faults import fault_point
+from scale_assets.lake.fit import arrow_schema
+from scale_assets.lake.parquet_files import write_files
+
+METADATA_KEY = "scale"
+# Every commit of ours carries this transaction, so that two commits from the same snapshot always
+# conflict. delta-rs lets two whole-table overwrites from one snapshot both succeed otherwise.
+SERIAL_APP = "lake/serial"
+MAX_ATTEMPTS = 20
+
+Result = TypeVar("Result")
+Filter = tuple[str, str, str | list[str]]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit that happened: the table's version after it and how many rows it added."""
+
+    version: int
+    num_rows: int
+
+
+def commit_files(
+    handle: DeltaTable,
+    actions: Sequence[AddAction],
+    *,
+    schema: pa.Schema,
+    partition_by: Sequence[str],
+    mode: str = "append",
+    replace: Sequence[Filter] | None = None,
+    positions: Mapping[str, int] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Commit from exactly the snapshot that the handle has read; the handle then moves past it.
+
+    Raises:
+        ConcurrentCommit: Somebody committed since the handle read. Its files are now orphans.
+    """
+    fault_point("after_parquet")
+    serial = Transaction(SERIAL_APP, handle.version() + 1)
+    transactions = [Transaction(app, version) for app, version in (positions or {}).items()]
+    try:
+        handle.create_write_transaction(
+            list(actions),
+            mode=mode,
+            schema=Schema.from_arrow(schema),
+            partition_by=list(partition_by),
+            partition_filters=list(replace) if replace else None,
+            commit_properties=CommitProperties(
+                custom_metadata={METADATA_KEY: dict(metadata)} if metadata else None,
+                app_transactions=[serial, *transactions],
+            ),
+        )
+    except CommitFailedError as error:
+        raise ConcurrentCommit(f"{handle.table_uri}: {error}") from error
+    handle.update_incremental()
+    return int(handle.version())
+
+
+def append(
+    handle: DeltaTable,
+    data: pa.Table,
+    *,
+    positions: Mapping[str, int],
+    metadata: Mapping[str, Any] | None = None,
+) -> Commit:
+    """Append rows and the positions they bring the table to, from the snapshot of the handle.
+
+    The caller has read those positions from this same handle: refreshing it in between would let
+    a second writer's rows in twice.
+    """
+    schema = arrow_schema(handle)
+    partition_by = list(handle.metadata().partition_columns)
+    fault_point("before_write")
+    folder = handle.table_uri.removeprefix("file://")
+    actions = write_files(folder, data, partition_by=partition_by, schema=schema)
+    version = commit_files(
+        handle,
+        actions,
+        schema=schema,
+        partition_by=partition_by,
+        positions=positions,
+        metadata=metadata,
+    )
+    return Commit(version=version, num_rows=data.num_rows)
+
+
+def at_newest(handle: DeltaTable) -> DeltaTable:
+    """The same handle, moved to the newest commit."""
+    handle.update_incremental()
+    return handle
+
+
+def retried(attempt: Callable[[], Result]) -> Result:
+    """Start again after every conflict; each conflict means that another writer got through."""
+    for _ in range(MAX_ATTEMPTS - 1):
+        try:
+            return attempt()
+        except ConcurrentCommit:
+            continue
+    return attempt()

@@ -1,0 +1,68 @@
+"""What a table's log tells: row counts, what commits said, which partitions they touched."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from scale_assets.lake.commits import METADATA_KEY
+
+PartitionValues = dict[str, str | None]
+
+
+def num_rows(handle: DeltaTable) -> int:
+    """Rows of the handle's snapshot, from file statistics."""
+    return int(handle.count())
+
+
+def rows_per_partition(handle: DeltaTable, column: str) -> dict[str | None, int]:
+    """Rows of each value of a partition column, from file statistics; empty ones are absent."""
+    rows: Counter[str | None] = Counter()
+    added = pa.table(handle.get_add_actions(flatten=True))
+    values = added[f"partition.{column}"].cast(pa.string()).to_pylist()
+    for value, number in zip(values, added["num_records"].to_pylist(), strict=True):
+        rows[value] += number
+    return dict(rows)
+
+
+def last_metadata(handle: DeltaTable) -> dict[str, Any]:
+    """The metadata of the newest commit that carries any of ours; {} if none does."""
+    for limit in (1, None):
+        for entry in handle.history(limit):
+            if METADATA_KEY in entry:
+                return dict(entry[METADATA_KEY])
+    return {}
+
+
+def partitions_added_since(handle: DeltaTable, version: int | None) -> list[PartitionValues]:
+    """Partitions, each once, that received rows in commits after ``version``.
+
+    Rewrites that change no data (compaction) do not count. Where the log no longer reaches back
+    far enough, every partition counts: too many are safe, too few would lose a late row.
+    """
+    first = 0 if version is None else version + 1
+    log = Path(handle.table_uri.removeprefix("file://"), "_delta_log")
+    commits = [log / f"{number:020}.json" for number in range(first, handle.version() + 1)]
+    if not all(commit.exists() for commit in commits):
+        return [dict(values) for values in _distinct(_partitions_now(handle))]
+    found: list[PartitionValues] = []
+    for commit in commits:
+        for line in commit.read_bytes().splitlines():
+            added = json.loads(line).get("add")
+            if added and added["dataChange"]:
+                found.append(added["partitionValues"])
+    return _distinct(found)
+
+
+def _partitions_now(handle: DeltaTable) -> list[PartitionValues]:
+    return [
+        {name: None if value is None else str(value) for name, value in values.items()}
+        for values in handle.partitions()
+    ]
+
+
+def _distinct(found: list[PartitionValues]) -> list[PartitionValues]:
+    return [dict(items) for items in dict.fromkeys(tuple(values.items()) for values in found)]

@@ -1,0 +1,1 @@
+"""History back into feeds, and the synthetic world."""

@@ -1,0 +1,1 @@
+"""PySpark: interaction counts, sessions, MLlib baselines. No Dagster here."""

@@ -1,0 +1,1 @@
+"""Online serving: loads release folders, reads online features; no Dagster, no torch."""

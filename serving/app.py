@@ -1,0 +1,93 @@
+"""The ASGI application: routes, error mapping and the state that requests share."""
+
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serving.errors import Problem, problem
+from serving.features import OnlineFeatures
+from serving.metrics import Metrics, metrics
+from serving.openapi import docs, openapi
+from serving.predict import predict
+from serving.recommend import recommend
+from serving.release import Releases
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+def create_app(*, releases_dir: Path, online_store: Path) -> Starlette:
+    """The application over one folder of releases and one online store.
+
+    Raises:
+        ServingError: There is no release, or one cannot be read.
+    """
+    app = Starlette(
+        routes=[
+            Route("/v1/predict/{model}", predict, methods=["POST"]),
+            Route("/v1/recommend", recommend, methods=["POST"]),
+            Route("/v2/health/live", live),
+            Route("/v2/health/ready", ready),
+            Route("/metrics", metrics),
+            Route("/openapi.json", openapi),
+            Route("/docs", docs),
+        ],
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=observe)],
+        exception_handlers={
+            Problem: _on_problem,
+            msgspec.ValidationError: _on_invalid,
+            msgspec.DecodeError: _on_malformed,
+        },
+    )
+    app.state.releases = Releases(releases_dir)
+    app.state.features = OnlineFeatures(online_store)
+    app.state.metrics = Metrics()
+    return app
+
+
+async def live(_: Request) -> JSONResponse:
+    return JSONResponse({"live": True})
+
+
+async def ready(request: Request) -> JSONResponse:
+    versions = {
+        name: request.app.state.releases.get(name).manifest.version
+        for name in request.app.state.releases.names()
+    }
+    return JSONResponse({"ready": True, "models": versions})
+
+
+async def observe(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Count and time every request; refuse bodies that no request of ours can need."""
+    started = time.perf_counter()
+    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
+        response = problem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    else:
+        response = await call_next(request)
+    route = request.scope.get("route")
+    label = route.path if isinstance(route, Route) else "unmatched"
+    request.app.state.metrics.requests.labels(label, str(response.status_code)).inc()
+    request.app.state.metrics.latency.labels(label).observe(time.perf_counter() - started)
+    return response
+
+
+def _on_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return problem(error.status, error.detail)
+
+
+def _on_invalid(_: Request, error: Exception) -> Response:
+    return problem(422, str(error))
+
+
+def _on_malformed(_: Request, error: Exception) -> Response:
+    return problem(400, f"the body is not JSON: {error}")

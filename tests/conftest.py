@@ -1,0 +1,41 @@
+"""Fixtures that several test folders share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data_dir() -> Path:
+    """The real input beside the project; tests that need it are skipped where it is absent."""
+    folder = PROJECT_DIR.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def oulad_dir(shared_data_dir: Path) -> Path:
+    return shared_data_dir / "oulad"
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
+    """One small Spark session for all tests."""
+    from scale_assets.transforms.session import spark_session
+
+    session = spark_session(
+        master="local[2]",
+        driver_memory="1g",
+        scratch_dir=tmp_path_factory.mktemp("spark"),
+        shuffle_partitions=2,
+    )
+    yield session
+    session.stop()

@@ -1,0 +1,236 @@
+"""The fast path accepts nothing that the strict path refuses, and reads the same values."""
+
+import json
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+
+from scale_assets.contracts import Contract, Field, validate_change_lines, validate_lines
+from scale_assets.contracts import decode as decode_module
+
+FIELDS = (
+    Field(name="key", type="string", required=True, max_length=20),
+    Field(name="count", type="integer", required=True, minimum=0),
+    Field(name="ratio", type="number"),
+    Field(name="flag", type="boolean"),
+    Field(name="day", type="date"),
+    Field(name="at", type="timestamp"),
+)
+CLOSED = Contract(name="closed", version="1", fields=FIELDS, primary_key=("key",))
+OPEN = Contract(name="open", version="1", fields=FIELDS, primary_key=("key",), open=True)
+GOOD = (
+    b'{"key":"a","count":1,"ratio":0.5,"flag":true,"day":"2013-02-01","at":"2013-02-01T00:00:00Z"}'
+)
+MAX_LINE_BYTES = 4096
+
+# Values as written, so that what no JSON library would write is tried as well.
+TOKENS = st.sampled_from(
+    [
+        *("0", "1", "-0", "-1", "4.0", "4.5", "1e2", "1e999", "-1e999", "1e-400", "01", "+1"),
+        *(".5", "1.", "NaN", "-NaN", "Infinity", "-Infinity", "nan", "null", "true", "false"),
+        *("True", "9223372036854775807", "9223372036854775808", "-9223372036854775808"),
+        *("-9223372036854775809", "9" * 30, "9" * 500, "0.1", "1.7976931348623157e308"),
+        *(
+            '""',
+            '"a"',
+            '"4"',
+            '"é"',
+            '"😀"',
+            '"\\u0000"',
+            '"\\ud800"',
+            '"\\udc00"',
+            '"\\ud83d\\ude00"',
+        ),
+        *('"\\x"', '"a\tb"', '"\x7f"', '"' + "x" * 21 + '"', "'a'", '"2013-02-01"', '"2013-02-30"'),
+        *('"2013-02-01T00:00:00Z"', '"2013-02-01T00:00:00"', '"2013-02-01T01:00:00.123456+01:00"'),
+        *('"2013-02-01T00:00:00.1234567Z"', '"2013-02-01 00:00Z"', '"0000-01-01T00:00:00Z"'),
+        *('"9999-12-31T23:59:59.999999-23:59"', '"2013-02-01T24:00:00Z"', '"NaN"', "1735689600000"),
+        *("{}", "[]", "[1]", '{"a":1}', "[" * 70 + "]" * 70, '{"a":' * 70 + "1" + "}" * 70),
+        *("", "1 2", "/**/1", '"open', "1}", '1}{"key":"b","count":2', "[1,", "{"),
+    ]
+)
+KEYS = st.sampled_from(
+    [
+        '"key"',
+        '"count"',
+        '"ratio"',
+        '"flag"',
+        '"day"',
+        '"at"',
+        '"k\\u0065y"',
+        '"KEY"',
+        '"new"',
+        '""',
+        "key",
+    ]
+)
+TAILS = st.sampled_from([b"", b" ", b"\r", b"\t", b",", b"x", b"}", b"\0", b"\xff", b"{}", b"\x0b"])
+HEADS = st.sampled_from([b"", b"", b"", b" ", b"\xef\xbb\xbf", b"\xff\xfe", b"[", b"\x1f\x8b"])
+GAPS = st.sampled_from([":", " : ", ":\r"])
+
+
+@st.composite
+def objects(draw: st.DrawFn) -> bytes:
+    """Mostly well-formed objects: a good one with some members replaced or added."""
+    texts = [(json.dumps(name), json.dumps(value)) for name, value in json.loads(GOOD).items()]
+    for key, token in draw(st.lists(st.tuples(KEYS, TOKENS), max_size=3)):
+        if draw(st.booleans()):
+            texts = [pair for pair in texts if pair[0] != key]
+        texts.append((key, token))
+    gap = draw(GAPS)
+    return ("{" + ",".join(f"{key}{gap}{token}" for key, token in texts) + "}").encode()
+
+
+@st.composite
+def scraps(draw: st.DrawFn) -> bytes:
+    """Arbitrary, truncated, wrapped or foreign lines."""
+    text = draw(objects())
+    cut = draw(st.integers(0, len(text)))
+    kind = draw(st.sampled_from(["cut", "wrapped", "binary", "blank", "long", "scalar"]))
+    return {
+        "cut": text[:cut],
+        "wrapped": draw(HEADS) + text + draw(TAILS),
+        "binary": draw(st.binary(max_size=30)).replace(b"\n", b""),
+        "blank": draw(st.sampled_from([b"", b" ", b"\r", b"\t \r"])),
+        "long": b'{"key":"' + b"x" * MAX_LINE_BYTES + b'"}',
+        "scalar": draw(TOKENS).encode(),
+    }[kind]
+
+
+LINES = st.lists(st.one_of(st.just(GOOD), objects(), objects(), scraps()), max_size=12)
+
+
+HOSTILE = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(autouse=True)
+def small_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the search reach single lines by the fast path, as it would not on small input."""
+    monkeypatch.setattr(decode_module, "STRICT_BELOW_LINES", 2)
+
+
+def _strictly(validate, contract: Contract, lines: list[bytes], monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(decode_module, "fast_lines", lambda *_: decode_module.Refused())
+        return validate(contract, b"\n".join(lines) + b"\n", max_line_bytes=MAX_LINE_BYTES)
+
+
+@pytest.mark.parametrize("contract", [CLOSED, OPEN], ids=["closed", "open"])
+@given(lines=LINES)
+@example(lines=[GOOD, b"null", GOOD])
+@example(lines=[GOOD, b'{"key":"a","count":1,"ratio":NaN}', GOOD])
+@example(lines=[GOOD, b'{"key":"a","count":1,"new":-Infinity}', GOOD])
+@example(lines=[b'{"key":"a","count":1,', b'"ratio":1}{"key":"b","count":2}'])
+@example(lines=[b'{"key":"a","count":1}{"key":"b","count":2}', b"", GOOD])
+@example(lines=[b'{"key":"a","count":1,"new":' + b"[" * 1500 + b"]" * 1500 + b"}"])
+@example(lines=[b'{"key":"a","count":1,"new":{}', b"{}}"])
+@example(lines=[b'{"key":"a","count":1}\r', GOOD + b"\r"])
+@example(lines=[b'{"key":"a","count":1}\r', GOOD])
+@HOSTILE
+def test_both_paths_give_the_same_tables(
+    contract: Contract, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b"\n".join(lines) + b"\n"
+    mixed = validate_lines(contract, data, max_line_bytes=MAX_LINE_BYTES)
+    strict = _strictly(validate_lines, contract, lines, monkeypatch)
+
+    assert mixed.accepted.equals(strict.accepted)
+    assert mixed.quarantined.equals(strict.quarantined)
+    assert mixed.num_received == sum(1 for line in lines if line.strip(b" \t\r"))
+    for raw, position in zip(
+        mixed.quarantined["raw"].to_pylist(),
+        mixed.quarantined["_position"].to_pylist(),
+        strict=True,
+    ):
+        assert raw == lines[position]
+
+
+@given(line=st.one_of(objects(), scraps()))
+@HOSTILE
+def test_a_line_fares_the_same_alone_and_among_others(
+    line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = _strictly(validate_lines, CLOSED, [line], monkeypatch)
+    among = validate_lines(CLOSED, b"\n".join([GOOD, line, GOOD]), max_line_bytes=MAX_LINE_BYTES)
+
+    assert among.num_received == alone.num_received + 2
+    assert among.quarantined.drop(["_position"]).equals(alone.quarantined.drop(["_position"]))
+    middle = among.accepted.slice(1, alone.accepted.num_rows).drop(["_position"])
+    assert middle.equals(alone.accepted.drop(["_position"]))
+
+
+OPS = st.sampled_from(['"c"', '"u"', '"d"', '"r"', '"t"', "null", "1", '""'])
+TIMES = st.sampled_from(["1000", "null", "1.5", '"1"', "9223372036854775807", "-99999999999999999"])
+ROW = '{"key":"a","count":1,"ratio":1,"flag":null,"day":15000,"at":1359676800000000}'
+ROWS = st.one_of(
+    st.just(ROW),
+    st.just(ROW),
+    st.just("null"),
+    st.sampled_from(
+        [
+            *('{"key":"a"}', '{"key":"a","count":1}', "{}", "[]", "1", '{"key":"a","new":1}'),
+            *('{"key":"a","count":1,"day":"2013-02-01"}', '{"key":"a","count":1,"day":2.0}'),
+            *('{"key":"a","count":1,"day":99999999999}', '{"key":"a","key":"b","count":1}'),
+            *('{"key":null,"count":1}', '{"count":1}', '{"key":"a","count":-1}'),
+        ]
+    ),
+)
+SOURCES = st.one_of(
+    TIMES.map(lambda time: f'{{"ts_ms":{time},"lsn":7,"txId":8,"db":"u"}}'),
+    st.sampled_from(
+        [
+            *("null", "{}", "[]", '{"ts_ms":1,"lsn":"x"}', '{"ts_ms":1,"lsn":1,"lsn":2}'),
+            *(
+                '{"ts_ms":1,"db":"a","db":"b"}',
+                '{"ts_ms":1,"x":[1,"a"]}',
+                '{"ts_ms":1,"x":{"y":[]}}',
+            ),
+        ]
+    ),
+)
+EXTRAS = st.sampled_from(
+    ["", "", ',"transaction":null', ',"transaction":{"id":"1"}', ',"op":"c"', ',"x":[1,"a"]', ",,"]
+)
+SCHEMA = '{"type":"struct","fields":[{"type":"int64","field":"count"}]}'
+
+
+@st.composite
+def envelopes(draw: st.DrawFn) -> bytes:
+    text = (
+        f'{{"before":{draw(ROWS)},"after":{draw(ROWS)},"source":{draw(SOURCES)},'
+        f'"op":{draw(OPS)},"ts_ms":{draw(TIMES)}{draw(EXTRAS)}}}'
+    )
+    wrapping = draw(st.sampled_from(["{}", "{}", "{}", "wrapped", "swapped", "more", "null"]))
+    return {
+        "{}": text,
+        "wrapped": f'{{"schema":{SCHEMA},"payload":{text}}}',
+        "swapped": f'{{"payload":{text},"schema":{SCHEMA}}}',
+        "more": f'{{"schema":{SCHEMA},"payload":{text},"more":1}}',
+        "null": "null",
+    }[wrapping].encode()
+
+
+GOOD_CHANGE = (
+    f'{{"before":null,"after":{ROW},"source":{{"ts_ms":1,"lsn":7}},"op":"c","ts_ms":2}}'.encode()
+)
+WRAPPED = b'{"schema":' + SCHEMA.encode() + b',"payload":' + GOOD_CHANGE + b"}"
+
+
+@pytest.mark.parametrize("contract", [CLOSED, OPEN], ids=["closed", "open"])
+@given(lines=st.lists(st.one_of(st.just(GOOD_CHANGE), st.just(WRAPPED), envelopes()), max_size=10))
+@example(lines=[WRAPPED, WRAPPED])
+@example(lines=[WRAPPED, WRAPPED[:-1] + b',"more":1}'])
+@example(lines=[WRAPPED, GOOD_CHANGE, b"null", b" null "])
+@HOSTILE
+def test_both_paths_read_change_events_alike(
+    contract: Contract, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b"\n".join(lines) + b"\n"
+    mixed = validate_change_lines(contract, data, max_line_bytes=MAX_LINE_BYTES)
+    strict = _strictly(validate_change_lines, contract, lines, monkeypatch)
+
+    assert mixed.accepted.equals(strict.accepted)
+    assert mixed.quarantined.equals(strict.quarantined)
+    assert mixed.num_tombstones == sum(1 for line in lines if line.strip() == b"null")
+    assert mixed.num_received == len(lines)

@@ -1,0 +1,79 @@
+"""The reference repository: its columns are the marts', and nothing tells the label."""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scale_assets.features.repo import FeatureRepo, read_repo
+
+PROJECT_DIR = Path(__file__).resolve().parents[2]
+MARTS = PROJECT_DIR / "dbt_project" / "models" / "marts"
+CODEC_TYPES = {
+    "varchar": "string",
+    "bigint": "int64",
+    "integer": "int32",
+    "double": "float64",
+    "boolean": "bool",
+    "bigint[]": "list<int64>",
+    "varchar[]": "list<string>",
+}
+
+
+@pytest.fixture(scope="module")
+def repo() -> FeatureRepo:
+    return read_repo(PROJECT_DIR / "feature_repo")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        "registration_activity",
+        "registration_assessments",
+        "registration_profile",
+        "registration_history",
+        "presentation_sites",
+    ],
+)
+def test_columns_are_those_of_the_mart(repo: FeatureRepo, view: str) -> None:
+    (mart,) = yaml.safe_load((MARTS / f"{view}.yml").read_text())["models"]
+    declared = repo.views[view]
+    beside = {*declared.join_keys, declared.source.feature_time, declared.source.known_at}
+
+    assert declared.source.table == mart["name"]
+    assert dict(declared.columns) == {
+        column["name"]: CODEC_TYPES[column["data_type"]]
+        for column in mart["columns"]
+        if column["name"] not in beside
+    }
+
+
+def test_services(repo: FeatureRepo) -> None:
+    withdrawal = [view.name for view in repo.service("withdrawal_v1")]
+    next_site = [view.name for view in repo.service("next_site_v1")]
+
+    assert withdrawal == [
+        "registration_activity",
+        "registration_assessments",
+        "registration_profile",
+    ]
+    assert next_site == ["registration_history", "presentation_sites"]
+
+
+def test_no_feature_is_the_outcome(repo: FeatureRepo) -> None:
+    names = [name for view in repo.views.values() for name, _ in view.columns]
+    patterns = ("final_result", "*unregistered*", "*withdraw*", "*cancel*")
+
+    assert not [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
+
+
+def test_imports_only_feast() -> None:
+    for path in (PROJECT_DIR / "feature_repo").glob("*.py"):
+        imported = [
+            line.split()[1].split(".")[0]
+            for line in path.read_text().splitlines()
+            if line.startswith(("import ", "from "))
+        ]
+        own = {file.stem for file in path.parent.glob("*.py")}
+        assert set(imported) <= {"feast", "datetime"} | own, path.name

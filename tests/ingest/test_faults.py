@@ -1,0 +1,134 @@
+"""kill -9 at any point, a full disk, two runs at once: run it again and the rows are the same."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from scale_assets.ingest.errors import IngestError
+from scale_assets.ingest.events import EventFeed
+from scale_assets.ingest.feed import account, ingest
+from scale_assets.lake import Lake
+from tests.ingest.conftest import CONTRACT, event, in_batches_of, lines, rows
+
+PROGRAM = """
+import pickle, resource, sys
+from scale_assets.ingest.feed import ingest
+from scale_assets.lake import Lake
+root, feed, limit = pickle.loads(sys.stdin.buffer.read())
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+ingest(Lake(root), feed)
+"""
+
+
+def run(
+    lake: Lake, feed: EventFeed, *, fault: str = "", file_limit_bytes: int = 0
+) -> subprocess.CompletedProcess[bytes]:
+    import pickle
+
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=pickle.dumps((lake.root, feed, file_limit_bytes)),
+        env={**os.environ, "SCALE_FAULT": fault},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def small_batches(feed: EventFeed) -> EventFeed:
+    for number in range(4):
+        events = [event(number * 10 + n, number + 1) for n in range(10)]
+        data = lines([*events, event(0)]) + b"broken\n"
+        (feed.folder / f"{number}.jsonl").write_bytes(data)
+    return in_batches_of(feed, 2000)
+
+
+def tables(lake: Lake, feed: EventFeed) -> list[list[dict[str, object]]]:
+    return [rows(lake, feed.table), rows(lake, feed.quarantine_table)]
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path, small_batches: EventFeed) -> list[list[dict[str, object]]]:
+    lake = Lake(tmp_path / "undisturbed")
+    ingest(lake, small_batches)
+    return tables(lake, small_batches)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("occurrence", [1, 2, 3])
+@pytest.mark.parametrize(
+    "point", ["before_write", "after_parquet", "after_quarantine", "after_commit"]
+)
+def test_killed_and_run_again_gives_the_same_rows(
+    lake: Lake, small_batches: EventFeed, undisturbed: object, point: str, occurrence: int
+) -> None:
+    if point in ("after_quarantine", "after_commit"):
+        occurrence = min(occurrence, 2)  # there are two batches
+    killed = run(lake, small_batches, fault=f"{point}:{occurrence}")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    ingest(lake, small_batches)
+
+    assert tables(lake, small_batches) == undisturbed
+    assert account(lake, small_batches).is_exact
+
+
+@pytest.mark.fault
+def test_an_unfinished_batch_is_finished_with_its_own_contract(
+    lake: Lake, small_batches: EventFeed
+) -> None:
+    run(lake, small_batches, fault="after_quarantine")
+    # The new contract would take what the old one refused, had it a say in that batch.
+    small_batches.contract_path.write_text(
+        CONTRACT.format(version="1.1.0", more="      - {name: color, logicalType: string}\n")
+    )
+    (small_batches.folder / "0a.jsonl").write_bytes(lines([event(100, 9)]))
+
+    ingest(lake, small_batches)
+
+    versions = [row["contract_version"] for row in rows(lake, small_batches.quarantine_table)]
+    assert set(versions[:1]) == {"1.0.0"}
+    assert set(versions[-1:]) == {"1.1.0"}
+    totals = account(lake, small_batches)
+    assert totals.is_exact
+    assert totals.received == 4 * 12 + 1
+
+
+@pytest.mark.fault
+def test_an_unfinished_batch_whose_file_is_gone_is_named(
+    lake: Lake, small_batches: EventFeed
+) -> None:
+    run(lake, small_batches, fault="after_quarantine")
+    (small_batches.folder / "0.jsonl").unlink()
+    with pytest.raises(IngestError, match=r"0\.jsonl is gone or changed.*restore the file"):
+        ingest(lake, small_batches)
+
+
+@pytest.mark.fault
+def test_a_full_disk_loses_nothing(
+    lake: Lake, small_batches: EventFeed, undisturbed: object
+) -> None:
+    full = run(lake, small_batches, file_limit_bytes=2000)  # a Parquet file needs more
+    assert full.returncode == 1
+    assert b"Error" in full.stderr
+
+    ingest(lake, small_batches)
+
+    assert tables(lake, small_batches) == undisturbed
+
+
+def test_two_runs_at_once_take_every_row_once(
+    lake: Lake, small_batches: EventFeed, undisturbed: object
+) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        reports = list(pool.map(lambda _: ingest(lake, small_batches), range(3)))
+
+    assert tables(lake, small_batches) == undisturbed
+    assert sum(report.num_received for report in reports) == 48

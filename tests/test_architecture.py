@@ -1,0 +1,144 @@
+"""The import arrows of the README, enforced on every file."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = {"scale_assets", "training", "serving", "feature_repo"}
+DAGSTER_ALLOWED = {
+    "scale_assets/definitions.py",
+    "scale_assets/resources.py",
+    "scale_assets/partitions.py",
+    "scale_assets/cli.py",
+    "scale_assets/demo.py",
+    "scale_assets/pipeline.py",
+    "scale_assets/instance.py",
+    "scale_assets/dagster_storage.py",
+}
+# folder -> what of ours it may import besides itself; the reason is the design's direction of flow
+ARROWS = {
+    "scale_assets/contracts": {"scale_assets.errors"},
+    "scale_assets/lake": {"scale_assets.errors", "scale_assets.contracts"},
+    "scale_assets/ingest": {"scale_assets.errors", "scale_assets.contracts", "scale_assets.lake"},
+    "scale_assets/replay": {"scale_assets.errors", "scale_assets.contracts", "scale_assets.lake"},
+    "scale_assets/transforms": {
+        "scale_assets.errors",
+        "scale_assets.contracts",
+        "scale_assets.lake",
+    },
+    "scale_assets/features": {
+        "scale_assets.errors",
+        "scale_assets.contracts",
+        "scale_assets.lake",
+    },
+    "scale_assets/report": {
+        "scale_assets.lake",
+        "scale_assets.ingest",
+        "scale_assets.settings",
+    },
+    "training": set(),
+    "serving": {
+        "scale_assets.contracts",
+        "scale_assets.features.codec",
+        "scale_assets.features.reader",
+    },
+    "feature_repo": set(),
+}
+HEAVY = ("torch", "pyspark", "mlflow", "feast", "lightning", "sklearn")
+
+
+def python_files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("folder", sorted(ARROWS))
+def test_imports_follow_the_arrows(folder: str) -> None:
+    own = folder.replace("/", ".")
+    allowed = (*ARROWS[folder], own)
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in python_files(folder)
+        for name in imports(path)
+        if name.split(".")[0] in OURS
+        and not any(name == each or name.startswith(f"{each}.") for each in allowed)
+    ]
+
+    assert python_files(folder)
+    assert wrong == []
+
+
+def test_dagster_stays_in_the_orchestration_layer() -> None:
+    wrong = [
+        str(path.relative_to(ROOT))
+        for folder in ("scale_assets", "training", "serving", "feature_repo")
+        for path in python_files(folder)
+        for name in imports(path)
+        if name.split(".")[0] == "dagster"
+        and str(path.relative_to(ROOT)) not in DAGSTER_ALLOWED
+        and not str(path.relative_to(ROOT)).startswith(
+            ("scale_assets/components/", "scale_assets/defs/")
+        )
+    ]
+
+    assert wrong == []
+
+
+def test_one_module_reads_the_environment() -> None:
+    wrong = [
+        str(path.relative_to(ROOT))
+        for folder in ("scale_assets", "serving")
+        for path in python_files(folder)
+        if ("os.environ[" in path.read_text() or "getenv(" in path.read_text())
+        and path.name not in {"settings.py", "instance.py", "faults.py"}  # faults: tests only
+    ]
+
+    assert wrong == []
+
+
+def test_nothing_of_the_framework_knows_the_reference_pipeline() -> None:
+    words = ("oulad", "withdrawal", "presentation", "registration")
+    wrong = [
+        f"{path.relative_to(ROOT)} says {word!r}"
+        for folder in ("components", "contracts", "lake", "ingest", "transforms")
+        for path in python_files(f"scale_assets/{folder}")
+        for word in words
+        if word in path.read_text().lower()
+    ]
+
+    assert wrong == []
+
+
+def test_loading_the_definitions_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, scale_assets.definitions as d; d.defs(); "
+        f"print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert loaded.stdout.split() == []
+
+
+@pytest.mark.parametrize("package", ["serving.app", "training.run"])
+def test_serving_and_training_run_without_dagster(package: str) -> None:
+    banned = ("dagster", "torch") if package.startswith("serving") else ("dagster",)
+    code = f"import sys, {package}; print(*sorted(set({banned!r}) & set(sys.modules)))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert loaded.stdout.split() == []

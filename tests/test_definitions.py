@@ -1,0 +1,151 @@
+"""The reference pipeline as a graph: what exists is frozen, described, owned and automated."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+ROOT = Path(__file__).resolve().parent.parent
+STREAMS = ("clicks", "submissions")
+CHANGE_FEEDS = ("registrations", "students")
+SNAPSHOTS = ("assessments", "presentations", "sites")
+VIEWS = (
+    *("presentation_sites", "registration_activity", "registration_assessments"),
+    *("registration_history", "registration_profile"),
+)
+CANDIDATES = {
+    "next_site": ("als", "network", "own_decayed", "own_history", "popular_7d", "popular_all"),
+    "withdrawal": (
+        *("boosting", "logistic", "network"),
+        *("mllib_boosting", "mllib_forest", "mllib_logistic"),
+    ),
+}
+GROUPS = {
+    "ingest": {
+        *(f"ingest/{name}" for name in STREAMS),
+        *(f"raw/{name}" for name in (*STREAMS, *SNAPSHOTS)),
+        *(f"raw/{name}_quarantine" for name in STREAMS),
+        *(f"raw/{name}_changes" for name in CHANGE_FEEDS),
+        *CHANGE_FEEDS,
+        *(f"{name}_history" for name in CHANGE_FEEDS),
+    },
+    "transforms": {"interaction_counts", "sessions"},
+    "warehouse_marts": {
+        *("daily_activity", "registration_facts", "site_popularity"),
+        *("withdrawal_labels", "next_site_labels"),
+        *VIEWS,
+    },
+    "features": {"feature_registry", *(f"online/{view}" for view in VIEWS)},
+    "training": {"training/next_site/dataset", "training/withdrawal/dataset"},
+    "models": {
+        *(f"models/{model}" for model in CANDIDATES),
+        *(f"models/{model}/evaluation" for model in CANDIDATES),
+        *(f"models/{model}/{name}" for model, names in CANDIDATES.items() for name in names),
+    },
+    "releases": {"release/next_site", "release/withdrawal"},
+}
+CHECKS = {
+    **{f"ingest/{name}": {"every_row_is_accounted_for"} for name in STREAMS},
+    **{f"raw/{name}_changes": {"every_change_is_accounted_for"} for name in CHANGE_FEEDS},
+    **{f"raw/{name}": {"columns_are_unchanged", "row_count_is_plausible"} for name in SNAPSHOTS},
+    "interaction_counts": {"grain_is_unique"},
+    "sessions": {"grain_is_unique"},
+    "withdrawal_labels": {"one_row_per_withdrawal_labels_registration_id__label_time"},
+    "online/registration_activity": {"is_fresh"},
+    "training/withdrawal/dataset": {"every_label_once", "nothing_from_the_future"},
+    "training/next_site/dataset": {"every_event_once", "no_forbidden_columns"},
+    "models/withdrawal/evaluation": {"gate", "no_leak", "network_won"},
+    "models/next_site/evaluation": {"gate", "no_leak", "network_won"},
+    "release/withdrawal": {"answers_a_request"},
+    "release/next_site": {"answers_a_request"},
+}
+AUTOMATED = (
+    "transforms",
+    "warehouse_staging",
+    "warehouse_intermediate",
+    "warehouse_marts",
+    "features",
+)
+
+
+@pytest.fixture(scope="module")
+def definitions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.Definitions]:
+    """Loaded in the repository's root, with a data folder that nothing ever ran in."""
+    from scale_assets.definitions import defs
+
+    before = dict(os.environ)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        for name in before:
+            if name.startswith("SCALE_"):
+                patch.delenv(name)
+        patch.setenv("SCALE_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        yield defs()
+    os.environ.clear()  # loading exports the settings to libraries
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def graph(definitions: dg.Definitions) -> AssetGraph:
+    return definitions.resolve_asset_graph()
+
+
+def keys_of(graph: AssetGraph, group: str) -> set[str]:
+    keys = graph.get_all_asset_keys()
+    return {key.to_user_string() for key in keys if graph.get(key).group_name == group}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("group", sorted(GROUPS))
+def test_a_stage_has_its_assets(graph: AssetGraph, group: str) -> None:
+    assert keys_of(graph, group) == GROUPS[group]
+
+
+def test_nothing_lies_outside_the_stages(graph: AssetGraph) -> None:
+    groups = {graph.get(key).group_name for key in graph.get_all_asset_keys()}
+
+    assert groups == {*GROUPS, "warehouse_staging", "warehouse_intermediate"}
+
+
+def test_what_can_be_run_says_what_it_is_and_whose(graph: AssetGraph) -> None:
+    wanting = [
+        key.to_user_string()
+        for key in graph.materializable_asset_keys
+        if not (graph.get(key).description and graph.get(key).owners and graph.get(key).kinds)
+    ]
+
+    assert wanting == []
+
+
+@pytest.mark.parametrize("asset", sorted(CHECKS))
+def test_an_asset_has_its_checks(graph: AssetGraph, asset: str) -> None:
+    key = dg.AssetKey(asset.split("/"))
+    names = {check.name for check in graph.asset_check_keys if check.asset_key == key}
+
+    assert names >= CHECKS[asset]
+
+
+@pytest.mark.parametrize("group", AUTOMATED)
+def test_tables_downstream_run_by_themselves(graph: AssetGraph, group: str) -> None:
+    assert keys_of(graph, group)
+    idle = [
+        key
+        for key in keys_of(graph, group)
+        if graph.get(dg.AssetKey(key.split("/"))).automation_condition is None
+    ]
+
+    assert idle == []
+
+
+def test_every_feed_has_a_sensor_and_every_model_a_schedule(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+
+    feeds = (*STREAMS, *CHANGE_FEEDS, *SNAPSHOTS)
+    arrivals = {sensor.name for sensor in repository.sensor_defs if "arrival" in sensor.name}
+    assert arrivals == {f"{feed}_arrival" for feed in feeds}
+    assert {schedule.name for schedule in repository.schedule_defs} >= {
+        f"{stage}_{model}" for stage in ("train", "release") for model in CANDIDATES
+    }

@@ -1,0 +1,1 @@
+"""Pure torch, Lightning and scikit-learn: from a dataset folder to candidates ready to release."""
