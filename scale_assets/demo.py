@@ -109,7 +109,8 @@ def run_graph(settings: Settings, console: Console) -> PipelineRun:
     from scale_assets.definitions import defs
 
     log = settings.data_dir / "tools.log"
-    console.line(f"  what dbt and Spark say goes to {log}")
+    shown = log.relative_to(Path.cwd()) if log.is_relative_to(Path.cwd()) else log
+    console.line(f"  what dbt and Spark say goes to {shown}")
     with console.tools_speak_to(log), open_instance(settings) as instance:
         if cleared := clear_dead_runs(instance):
             console.line(f"  {cleared} run(s) of a killed process closed; their work is redone")
@@ -133,13 +134,20 @@ def write_run_log(settings: Settings, run: PipelineRun, *, total_seconds: float)
 
 
 def ask_server(settings: Settings, console: Console) -> None:
-    """Start the server, ask both models about one student, show the answers, stop it."""
+    """Start the server, ask each released model about one student, show the answers, stop it."""
+    released = {link.parent.name for link in settings.releases_dir.glob("*/current")}
+    if not released:
+        console.line("  no model is released yet: replay further with a later --until")
+        return
     registration_id = busiest_registration(Lake(settings.lake_dir))
     with running_server(settings) as url:
-        for path, body in (
-            ("/v1/predict/withdrawal", {"registration_id": registration_id}),
-            ("/v1/recommend", {"registration_id": registration_id, "k": 5}),
+        for model, path, body in (
+            ("withdrawal", "/v1/predict/withdrawal", {"registration_id": registration_id}),
+            ("next_site", "/v1/recommend", {"registration_id": registration_id, "k": 5}),
         ):
+            if model not in released:
+                console.line(f"  {model}: not released yet, its test period has not come")
+                continue
             console.line(f"  POST {path} {json.dumps(body)}")
             console.line(f"    {json.dumps(post(url + path, body))}")
 

@@ -16,7 +16,7 @@ import dagster as dg
 from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
-Columns = dict[str, dg.MetadataValue]
+Columns = dict[str, Any]  # the metadata values of one model, by name
 
 FILE = "columns.json"
 KEYS = ("dagster/column_schema", "dagster/column_lineage")

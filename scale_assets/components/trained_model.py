@@ -82,13 +82,14 @@ class TrainedModel(dg.Component, dg.Resolvable, dg.Model):
     def _schedules(self, assets: list[dg.AssetsDefinition]) -> list[dg.ScheduleDefinition]:
         if self.schedule is None:
             return []
-        keys = [key for asset in assets for key in asset.keys]
+        dataset = dg.AssetKey(self.dataset.split("/"))
+        keys = [dataset, *(key for asset in assets for key in asset.keys)]
         return [
             dg.ScheduleDefinition(
                 name=f"train_{self.name}",
                 target=dg.AssetSelection.assets(*keys),
                 cron_schedule=self.schedule,
                 execution_timezone="UTC",
-                description=f"Trains every candidate of {self.name} and registers the best.",
+                description=f"Makes the training set of {self.name}, trains every candidate, registers the best.",
             )
         ]

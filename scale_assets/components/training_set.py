@@ -8,7 +8,12 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from scale_assets.components.feature_views import REGISTRY, column_lineage, table_key
-from scale_assets.features.dataset import Check, DatasetError, replaced_folder
+from scale_assets.features.dataset import (
+    Check,
+    DatasetError,
+    NotEnoughHistory,
+    replaced_folder,
+)
 from scale_assets.features.repo import ViewDeclaration, read_repo
 from scale_assets.features.sequences import SequenceSet, build_sequences
 from scale_assets.features.tabular import Built, TabularSet, build_tabular
@@ -83,6 +88,9 @@ class Sequence(dg.Resolvable, dg.Model):
     item: str = Field(description="Item column, of events and items alike.")
     date: str = Field(description="Date column of events.")
     order: str = Field(description="Column of events that orders the items of one day.")
+    needs_day: int | None = Field(
+        default=None, description="Made only once some entity has an event on or after this day."
+    )
     items: str = Field(description="Lake table of the catalogue; its name is the file's.")
     item_columns: list[str] = Field(min_length=1, description="Its columns that the dataset keeps.")
 
@@ -138,15 +146,20 @@ class TrainingSet(dg.Component, dg.Resolvable, dg.Model):
             ],
         )
         def training_set(
-            lake: LakeResource, settings: SettingsResource
+            context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
         ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
             settings.values.apply()
             folder = settings.values.training_dir / self.name / "dataset"
-            with replaced_folder(folder) as staged:
-                built = self._build(lake, repo_folder, views, staged)
-                for check in built.checks:
-                    yield _result(check, self.key)
-                _refuse_failed(self.name, built.checks, kept=folder)
+            try:
+                with replaced_folder(folder) as staged:
+                    built = self._build(lake, repo_folder, views, staged)
+                    for check in built.checks:
+                        yield _result(check, self.key)
+                    _refuse_failed(self.name, built.checks, kept=folder)
+            except NotEnoughHistory as early:
+                context.log.warning(str(early))
+                yield from (_not_yet(name, self.key, str(early)) for name in checks)
+                return  # nothing made: whatever follows is skipped, and due again later
             yield dg.MaterializeResult(asset_key=self.key, metadata=_metadata(built, folder))
 
         return dg.Definitions(assets=[training_set])
@@ -166,6 +179,7 @@ class TrainingSet(dg.Component, dg.Resolvable, dg.Model):
             group_name=self.group,
             owners=self.owners,
             description=self.description or None,
+            skippable=True,
             kinds={"feast", "parquet"} if self.tabular else {"duckdb", "parquet"},
             metadata=lineage,
         )
@@ -210,6 +224,16 @@ def _refuse_failed(name: str, checks: Any, *, kept: Path) -> None:
 def _result(check: Check, key: dg.AssetKey) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=key, check_name=check.name, passed=check.passed, metadata=dict(check.found)
+    )
+
+
+def _not_yet(name: str, key: dg.AssetKey, why: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=name,
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"not checked yet": why},
     )
 
 

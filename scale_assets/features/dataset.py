@@ -22,6 +22,10 @@ class DatasetError(ScaleError):
     """A declaration that does not fit its tables, or rows that must not be trained on."""
 
 
+class NotEnoughHistory(DatasetError):
+    """The declaration fits, but what it needs has not happened yet; later runs will have it."""
+
+
 @dataclass(frozen=True)
 class Check:
     """The verdict of one check on a dataset, with the figures behind it."""

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from scale_assets.features.asof import connect
-from scale_assets.features.dataset import Check, DatasetError, write_manifest, write_rows
+from scale_assets.features.dataset import Check, NotEnoughHistory, write_manifest, write_rows
 from scale_assets.features.leakage import no_forbidden_columns
 from scale_assets.features.reader import quoted
 from scale_assets.features.tabular import Built
@@ -27,6 +29,7 @@ class SequenceSet:
     carry: Sequence[str]
     day_zero: str
     item: str
+    needs_day: int | None = None
     date: str
     order: str
     items: str
@@ -54,10 +57,7 @@ def build_sequences(declared: SequenceSet, *, lake: Lake, folder: Path) -> Built
                 [*sequences.column_names, *items.column_names], forbidden=declared.forbidden
             ),
         ]
-    if sequences.num_rows == 0:
-        raise DatasetError(
-            f"{declared.name}: {declared.events} has no rows for {declared.entities}"
-        )
+    _require_day(sequences, declared)
     write_rows(sequences, folder / "sequences.parquet")
     write_rows(items, folder / _items_file(declared))
     write_manifest(folder, _manifest(declared, versions), lake=lake)
@@ -65,6 +65,17 @@ def build_sequences(declared: SequenceSet, *, lake: Lake, folder: Path) -> Built
     return Built(
         {"sequences": sequences.num_rows, "items": items.num_rows}, kinds, versions, checks
     )
+
+
+def _require_day(sequences: pa.Table, declared: SequenceSet) -> None:
+    """Some entity must have come as far as the declaration needs."""
+    days = pc.list_flatten(sequences["days"])
+    last = pc.max(days).as_py() if len(days) else None
+    if last is None or (declared.needs_day is not None and last < declared.needs_day):
+        raise NotEnoughHistory(
+            f"{declared.name}: needs_day is {declared.needs_day}, and the last day with an event in "
+            f"{declared.events} is {last}; it is made once later events have arrived"
+        )
 
 
 def _store_steps(connection: duckdb.DuckDBPyConnection, declared: SequenceSet) -> None:

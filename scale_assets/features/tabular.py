@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from scale_assets.features.asof import connect
 from scale_assets.features.dataset import (
     Check,
-    DatasetError,
+    NotEnoughHistory,
     split_columns,
     write_manifest,
     write_rows,
@@ -160,16 +160,24 @@ def _write_splits(
     first: pa.Table | None = None
     for split, values in declared.splits.items():
         part = rows.filter(pc.is_in(split_column, value_set=pa.array(values, split_column.type)))
-        if part.num_rows == 0:
-            raise DatasetError(
-                f"{declared.name}: split {split!r} has no rows; no {declared.split_column} of "
-                f"{declared.table} is in {list(values)}"
-            )
+        _require_both_classes(part, declared, split)
         write_rows(part, folder / split / "part-0.parquet")
         num_rows[split] = part.num_rows
         first = part if first is None else first
     assert first is not None  # the component asks for at least one split
     return num_rows, first
+
+
+def _require_both_classes(part: pa.Table, declared: TabularSet, split: str) -> None:
+    """Neither training nor scoring is possible on rows that all have one label."""
+    for label in declared.labels:
+        known = pc.unique(pc.drop_null(part[label]))
+        if len(known) < 2:
+            raise NotEnoughHistory(
+                f"{declared.name}: split {split!r} ({declared.split_column} in "
+                f"{list(declared.splits[split])}) has {part.num_rows} rows, and {label} is not yet "
+                "both true and false among them; it is made once later events have arrived"
+            )
 
 
 def _manifest(

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from scale_assets.components.training_set import TrainingSet
-from scale_assets.features.dataset import DatasetError
 from scale_assets.lake import Lake
 from scale_assets.resources import LakeResource, SettingsResource
 
@@ -317,12 +316,15 @@ def test_one_kind_and_disjoint_splits_are_asked_for() -> None:
         TrainingSet.resolve_from_yaml(TABULAR.replace("test: [2014B]", "test: [2013J]"))
 
 
-def test_an_empty_split_is_named(project: Project) -> None:
+def test_a_split_whose_time_has_not_come_makes_nothing_and_is_no_failure(project: Project) -> None:
     project.fill()
     project.apply()
 
     result = project.build(TABULAR.replace("[2014B]", "[2015B]"))
 
-    (failure,) = [event for event in result.all_events if event.is_step_failure]
-    assert "'test' has no rows" in failure.step_failure_data.error.to_string()
-    assert DatasetError.__name__ in failure.step_failure_data.error.to_string()
+    assert result.success
+    assert result.asset_materializations_for_node("training__withdrawal__dataset") == []
+    checks = result.get_asset_check_evaluations()
+    assert checks
+    assert not any(check.passed for check in checks)
+    assert "'test'" in str(checks[0].metadata["not checked yet"].value)

@@ -58,6 +58,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
             "SCALE_WAREHOUSE_PATH": str(path),
             "DBT_TARGET_PATH": str(target),
             "DBT_LOG_PATH": str(target),
+            "DBT_LOG_LEVEL_FILE": "none",
             "DBT_PROFILES_DIR": str(PROJECT),
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         }

@@ -175,7 +175,7 @@ def test_apply_registers_everything_and_again_changes_nothing(world: World) -> N
     assert (world.applied.num_entities, world.applied.num_views) == (2, 2)
     assert world.applied.deleted == ()
     assert apply_repo(world.repo_folder, world.repo) == world.applied
-    assert [view.name for view in world.store.list_feature_views()] == ["visits", "sales"]
+    assert {view.name for view in world.store.list_feature_views()} == {"visits", "sales"}
 
 
 def test_apply_refuses_what_was_read_otherwise(world: World) -> None:
