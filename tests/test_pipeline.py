@@ -18,6 +18,7 @@ class World:
         self.ran: list[tuple[str, str]] = []
         self.summary_version = "1"
         self.check_passes = True
+        self.second_works = True
 
     def definitions(self) -> dg.Definitions:
         world = self
@@ -34,7 +35,18 @@ class World:
             dates = context.partition_key_range
             world.ran.append(("daily_table", f"{dates.start}..{dates.end}"))
 
-        @dg.asset(deps=[daily_table])
+        @dg.asset(
+            deps=[daily_table],
+            partitions_def=DAILY,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+        )
+        def second_table(context: dg.AssetExecutionContext) -> None:
+            if not world.second_works:
+                raise RuntimeError("no luck")
+            dates = context.partition_key_range
+            world.ran.append(("second_table", f"{dates.start}..{dates.end}"))
+
+        @dg.asset(deps=[second_table])
         def summary() -> dg.MaterializeResult:
             world.ran.append(("summary", ""))
             return dg.MaterializeResult(data_version=dg.DataVersion(world.summary_version))
@@ -48,7 +60,8 @@ class World:
             world.ran.append(("model", ""))
 
         return dg.Definitions(
-            assets=[ingest, raw, daily_table, summary, model], asset_checks=[summary_is_sound]
+            assets=[ingest, raw, daily_table, second_table, summary, model],
+            asset_checks=[summary_is_sound],
         )
 
     def run(self, instance: dg.DagsterInstance, *new_dates: str) -> list[tuple[str, str]]:
@@ -69,7 +82,7 @@ def test_waves_respect_the_order_and_never_mix_partitionings() -> None:
 
     order = [sorted(key.to_user_string() for key in wave.keys) for wave in waves(graph)]
 
-    assert order == [["ingest/events"], ["daily_table"], ["model", "summary"]]
+    assert order == [["ingest/events"], ["daily_table", "second_table"], ["model", "summary"]]
 
 
 def test_dates_run_as_contiguous_ranges_and_only_once(instance: dg.DagsterInstance) -> None:
@@ -79,7 +92,9 @@ def test_dates_run_as_contiguous_ranges_and_only_once(instance: dg.DagsterInstan
 
     assert first == [
         ("daily_table", "2026-01-01..2026-01-02"),
+        ("second_table", "2026-01-01..2026-01-02"),
         ("daily_table", "2026-01-05..2026-01-05"),
+        ("second_table", "2026-01-05..2026-01-05"),
         ("summary", ""),
         ("model", ""),
     ]
@@ -95,6 +110,21 @@ def test_a_late_date_reruns_only_that_date_and_what_it_feeds(
 
     assert world.run(instance, "2026-01-01") == [
         ("daily_table", "2026-01-01..2026-01-01"),
+        ("second_table", "2026-01-01..2026-01-01"),
+        ("summary", ""),
+        ("model", ""),
+    ]
+
+
+def test_after_a_failure_only_what_is_missing_runs(instance: dg.DagsterInstance) -> None:
+    world = World()
+    world.second_works = False
+    with pytest.raises(PipelineFailed, match="no luck"):
+        world.run(instance, "2026-01-01")
+    world.second_works = True
+
+    assert world.run(instance) == [
+        ("second_table", "2026-01-01..2026-01-01"),
         ("summary", ""),
         ("model", ""),
     ]
