@@ -16,7 +16,7 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph  # no public name yet
 
 from scale_assets.errors import ScaleError
-from scale_assets.partitions import contiguous_ranges
+from scale_assets.partitions import contiguous_ranges, pending_dates
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 RUN_TAG = "scale/pipeline"
@@ -151,22 +151,13 @@ def _due_dates(
     assert calendar is not None
     due: dict[dg.AssetKey, set[str]] = {}
     for key in wave.keys:
-        own = _storage_ids(instance, key)
-        dates: set[str] = set()
-        for parent in graph.get(key).parent_keys:
-            if graph.get(parent).partitions_def == wave.partitions_def:
-                logged = _storage_ids(instance, parent).items()
-                dates.update(date for date, at in logged if at > own.get(date, -1))
-        if dates := {date for date in dates if calendar.has_partition_key(date)}:
-            due[key] = dates
+        upstream = [
+            each for each in graph.get(key).parent_keys if _same_partitions(graph, each, key)
+        ]
+        dates = pending_dates(instance, upstream=upstream, downstream=key, calendar=calendar)
+        if dates:
+            due[key] = set(dates)
     return due
-
-
-def _storage_ids(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, int]:
-    ids = instance.get_latest_storage_id_by_partition(
-        key, dg.DagsterEventType.ASSET_MATERIALIZATION
-    )
-    return dict(ids)
 
 
 def _due_assets(instance: dg.DagsterInstance, graph: AssetGraph, wave: Wave) -> set[dg.AssetKey]:
