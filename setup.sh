@@ -37,8 +37,8 @@ if [ -n "$find_links${PIP_NO_INDEX:-}${PIP_INDEX_URL:-}" ]; then
     for folder in $find_links; do set -- "$@" --find-links "$folder"; done
     [ -z "${PIP_NO_INDEX:-}" ] || set -- "$@" --no-index
     [ -z "${PIP_INDEX_URL:-}" ] || set -- "$@" --default-index "$PIP_INDEX_URL"
-    "$UV" pip install "$@" -r "$VENV/locked.txt"
+    "$UV" pip install --compile-bytecode "$@" -r "$VENV/locked.txt"
     "$UV" pip install "$@" --no-deps -e .
 else
-    "$UV" sync --quiet --frozen --all-groups --python "$PYTHON"
+    "$UV" sync --compile-bytecode --quiet --frozen --all-groups --python "$PYTHON"
 fi

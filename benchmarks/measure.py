@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 import psutil
 
-SAMPLE_EVERY_S = 0.2
+SAMPLE_EVERY_S = 1.0  # reading the maps of a large process stops it for a moment
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,11 @@ def dev(*, port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 
     from scale_assets.instance import prepare_home
 
     settings = load_settings()
-    environment = {**os.environ, "DAGSTER_HOME": str(prepare_home(settings))}
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(prepare_home(settings)),
+        "SCALE_DESCRIBE_VOCABULARY": "1",
+    }
     dagster = Path(sys.executable).with_name("dagster")
     command = [str(dagster), "dev", "--host", "127.0.0.1", "--port", str(port)]
     raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)

@@ -1,5 +1,6 @@
 """What a person sees while a command runs: a live line on a terminal, plain lines elsewhere."""
 
+import atexit
 import os
 import sys
 import time
@@ -55,13 +56,15 @@ class Console:
 
     @contextmanager
     def tools_speak_to(self, log: Path) -> Iterator[None]:
-        """Send what this process and its children print to ``log``, except through this console."""
+        """Send what this process and its children print to ``log``, except through this console.
+
+        What C libraries say about themselves while the interpreter ends goes there as well.
+        """
         sys.stdout.flush()
         sys.stderr.flush()
         kept = os.dup(1), os.dup(2)
-        with log.open("ab") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
+        _redirect(log, 1, 2)
+        atexit.register(_redirect, log, 2)
         try:
             yield
         finally:
@@ -79,3 +82,9 @@ class Console:
             self._status.start()
         else:
             self._status.stop()
+
+
+def _redirect(log: Path, *descriptors: int) -> None:
+    with log.open("ab") as file:
+        for descriptor in descriptors:
+            os.dup2(file.fileno(), descriptor)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scale_assets.replay.world import WorldSpec
 
 START_TIMEOUT_S = 60
-SMALL_SUBSET = ["EEE", "GGG"]  # five minutes on two cores
+SMALL_SUBSET = ["GGG"]  # minutes on two cores
 
 
 class ServerDidNotStart(ScaleError):

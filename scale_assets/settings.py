@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     spark_driver_memory: str = Field(
         default="3g", description="Heap of the Spark driver, as Spark writes it."
     )
+    describe_vocabulary: bool = Field(
+        default=False,
+        description="Load the documentation of all installed components for Dagster's UI, which "
+        "takes seconds; `scale dev` does.",
+    )
     serve_host: str = Field(default="127.0.0.1", description="Address that `scale serve` binds to.")
     serve_port: int = Field(default=8000, ge=0, le=65535, description="0 takes any free port.")
 

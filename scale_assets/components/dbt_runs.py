@@ -47,18 +47,14 @@ def open_dbt(project: DbtProject) -> Dbt:
     return Dbt(project_dir=project, dbt_executable=dbt_executable())
 
 
-def prepare_manifest(settings: Settings, project_dir: Path) -> Path:
-    """Parse the dbt project where its manifest is missing or older than a file of the project.
-
-    Returns:
-        The manifest's path.
-    """
+def prepare_manifest(settings: Settings, project_dir: Path) -> DbtProject:
+    """Parse the dbt project where its manifest is missing or older than a file of the project."""
     project = open_project(project_dir, target_dir=settings.dbt_target_dir)
     if _is_stale(project):
         settings.apply()  # the profile reads the warehouse's path from the environment
         project.target_path.mkdir(parents=True, exist_ok=True)
         open_dbt(project).cli(["parse", "--quiet"], target_path=project.target_path).wait()
-    return Path(project.manifest_path)
+    return project
 
 
 def own_target(project: DbtProject, name: str) -> Path:
@@ -86,7 +82,7 @@ def _sources(project_dir: Path) -> Iterator[Path]:
 def main() -> None:
     """Prepare the manifest of the project's dbt folder: `python -m ... [DIR]`."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "dbt_project").resolve()
-    print(prepare_manifest(load_settings(), folder))
+    print(prepare_manifest(load_settings(), folder).manifest_path)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,9 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
+from scale_assets.components.automation import when_inputs_passed_their_checks
+
 DEFAULT_GROUP = "warehouse"
-
-
-def when_inputs_passed_their_checks() -> dg.AutomationCondition:
-    """Run as soon as an input changed, for exactly the dates that changed, unless a check failed."""
-    return (
-        dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
-        & dg.AutomationCondition.all_deps_blocking_checks_passed()
-    )
 
 
 class WarehouseTranslator(DagsterDbtTranslator):

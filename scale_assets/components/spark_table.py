@@ -9,20 +9,13 @@ from typing import Annotated, Any
 import dagster as dg
 from pydantic import ConfigDict, Field
 
+from scale_assets.components.automation import when_inputs_passed_their_checks
 from scale_assets.components.calendar import Calendar
 from scale_assets.resources import LakeResource, SparkResource
 from scale_assets.transforms.materialize import GrainBroken, Published, materialize
 from scale_assets.transforms.tables import DateRange, TransformError
 
 CHECK = "grain_is_unique"
-
-
-def when_inputs_passed_their_checks() -> dg.AutomationCondition:
-    """Request exactly the dates that were logged upstream, once blocking checks allow it."""
-    in_any_window = dg.AutomationCondition.eager().without(
-        dg.AutomationCondition.in_latest_time_window()
-    )
-    return in_any_window & dg.AutomationCondition.all_deps_blocking_checks_passed()
 
 
 class SparkTable(dg.Component, dg.Resolvable, dg.Model):

@@ -1,17 +1,19 @@
 """The models of a dbt project as assets, their tests as checks, their marts in the lake."""
 
-import json
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DbtProject, dbt_assets
+import msgspec
+from dagster_dbt import DbtProject
 from pydantic import Field
 
 from scale_assets.components.calendar import Calendar
-from scale_assets.components.dbt_runs import open_project, prepare_manifest
+from scale_assets.components.dbt_runs import prepare_manifest
+from scale_assets.components.dbt_specs import ALL, asset_specs, selected_ids, with_tests
 from scale_assets.components.dbt_translator import WarehouseTranslator
 from scale_assets.components.warehouse_run import WarehouseRun
 from scale_assets.errors import ScaleError
@@ -33,9 +35,7 @@ class WarehouseModels(dg.Component, dg.Resolvable, dg.Model):
     """
 
     project: str = Field(description="Folder of the dbt project, from the project's root.")
-    select: str = Field(
-        default="fqn:*", description="dbt selection of the models that become assets."
-    )
+    select: str = Field(default=ALL, description="dbt selection of the models that become assets.")
     calendar: Calendar | None = Field(
         default=None, description="The dates of the daily models; needed if there are any."
     )
@@ -54,30 +54,43 @@ class WarehouseModels(dg.Component, dg.Resolvable, dg.Model):
     )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        settings = load_settings()
-        folder = Path(context.project_root, self.project)
-        prepare_manifest(settings, folder)
-        project = open_project(folder, target_dir=settings.dbt_target_dir)
-        manifest = json.loads(project.manifest_path.read_bytes())
-        assets = [self._assets(project, manifest, is_daily=False)]
-        if any(self.daily_tag in node["tags"] for node in manifest["nodes"].values()):
-            assets.append(self._assets(project, manifest, is_daily=True))
+        project = prepare_manifest(load_settings(), Path(context.project_root, self.project))
+        manifest = msgspec.json.decode(project.manifest_path.read_bytes())
+        selected = selected_ids(self.select, manifest=manifest, project=project)
+        tagged = {each for each in selected if self.daily_tag in manifest["nodes"][each]["tags"]}
+        daily = selected & with_tests(tagged, manifest=manifest)
+        assets = [self._assets(project, manifest, selected - daily, is_daily=False)]
+        if daily:
+            assets.append(self._assets(project, manifest, daily, is_daily=True))
         return dg.Definitions(assets=assets)
 
     def _assets(
-        self, project: DbtProject, manifest: Mapping[str, Any], *, is_daily: bool
+        self,
+        project: DbtProject,
+        manifest: Mapping[str, Any],
+        ids: AbstractSet[str],
+        *,
+        is_daily: bool,
     ) -> dg.AssetsDefinition:
+        """One step for all models of ``ids``; dbt gets the same selection in its own words."""
+        translator = WarehouseTranslator(groups=self.groups, owners=self.owners)
+        specs, checks = asset_specs(ids, manifest=manifest, project=project, translator=translator)
         daily = f"tag:{self.daily_tag}"
+        selection = (
+            {"dagster_dbt/select": f"{self.select},{daily}"}
+            if is_daily
+            else {"dagster_dbt/select": self.select, "dagster_dbt/exclude": daily}
+        )
 
-        @dbt_assets(
-            manifest=manifest,
-            project=project,
+        @dg.multi_asset(
             name=f"{project.name}_{'daily' if is_daily else 'models'}",
-            select=f"{self.select},{daily}" if is_daily else self.select,
-            exclude=None if is_daily else daily,
+            specs=specs,
+            check_specs=checks,
+            can_subset=True,
+            allow_arbitrary_check_specs=True,
+            op_tags=selection,
             partitions_def=self._partitions() if is_daily else None,
             backfill_policy=dg.BackfillPolicy.single_run() if is_daily else None,
-            dagster_dbt_translator=WarehouseTranslator(groups=self.groups, owners=self.owners),
             pool="duckdb",
         )
         def models(

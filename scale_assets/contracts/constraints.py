@@ -106,20 +106,22 @@ def _length(value: Any, at: str) -> int:
 def _pattern(value: Any, at: str) -> str:
     """Patterns run in RE2, which has no look-around and no back-references."""
     try:
-        pc.match_substring_regex(pa.array([""]), re.compile(value).pattern)
+        pc.match_substring_regex(pa.nulls(1, pa.string()), re.compile(value).pattern)
     except (TypeError, re.error, pa.ArrowInvalid) as error:
         raise ContractError(f"{at}: {value!r} is not an RE2 pattern: {error}") from error
     return str(value)
 
 
 def _allowed(values: list[Any], prop: SchemaProperty, at: str) -> tuple[Any, ...]:
+    if not values or None in values:
+        raise ContractError(f"{at}: {values!r}; list at least one value, and no null")
     type_ = ARROW_TYPES[str(prop.logicalType)]
+    if pa.types.is_string(type_) and all(isinstance(value, str) for value in values):
+        return tuple(values)  # without pa.array, whose first call imports pandas
     try:
-        typed = pa.array(values, type=type_)
+        pa.array(values, type=type_)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ContractError(f"{at}: {values!r} are not all of {prop.logicalType}") from error
-    if not values or typed.null_count:
-        raise ContractError(f"{at}: {values!r}; list at least one value, and no null")
     return tuple(values)
 
 

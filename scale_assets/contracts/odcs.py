@@ -16,6 +16,8 @@ from pydantic import BaseModel, ValidationError
 from scale_assets.contracts.constraints import read_constraints
 from scale_assets.contracts.model import Contract, ContractError, Field, LogicalType
 
+SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast
+
 OURS = "scale."  # custom properties with this prefix are ours; the rest belong to other tools
 OBJECT_PROPERTIES = {"scale.eventTime", "scale.openSchema"}
 FIELD_PROPERTIES = {"scale.debeziumType"}
@@ -41,7 +43,7 @@ def load_contract(path: Path | str) -> Contract:
 def parse_contract(text: str, *, source: str) -> Contract:
     """Parse ODCS v3 YAML; ``source`` is how errors name it."""
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=SafeLoader)  # noqa: S506 - it is a safe one
         if not isinstance(raw, dict):
             raise ContractError(f"{source}: expected a YAML mapping, got {type(raw).__name__}")
         document = OpenDataContractStandard(**raw)

@@ -9,12 +9,15 @@ plain ASOF join, however late some rows became known.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from scale_assets.errors import ScaleError
 from scale_assets.features.reader import quoted
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 class AsOfJoinError(ScaleError):
@@ -36,8 +39,10 @@ class AsOfView:
 
 def connect(
     *, memory_limit: str | None = None, temp_folder: str | None = None
-) -> duckdb.DuckDBPyConnection:
+) -> "duckdb.DuckDBPyConnection":
     """A private in-memory DuckDB in UTC; beyond memory_limit it spills to temp_folder."""
+    import duckdb
+
     connection = duckdb.connect()
     connection.execute("set TimeZone = 'UTC'")
     if memory_limit:
@@ -48,7 +53,7 @@ def connect(
 
 
 def join_as_of(
-    connection: duckdb.DuckDBPyConnection,
+    connection: "duckdb.DuckDBPyConnection",
     entities: str | pa.Table,
     views: Sequence[AsOfView],
     *,
@@ -104,7 +109,7 @@ def latest_rows(view: AsOfView) -> str:
 
 
 def _store_entities(
-    connection: duckdb.DuckDBPyConnection,
+    connection: "duckdb.DuckDBPyConnection",
     entities: str | pa.Table,
     views: Sequence[AsOfView],
     time: str,
@@ -139,7 +144,7 @@ def _check_columns(columns: list[str], views: Sequence[AsOfView], time: str) -> 
 
 
 def _store_frontier(
-    connection: duckdb.DuckDBPyConnection, view: AsOfView, *, hide_backfills: bool
+    connection: "duckdb.DuckDBPyConnection", view: AsOfView, *, hide_backfills: bool
 ) -> None:
     """The rows that answer anything, per key and the time from which they do."""
     visible = "greatest(_feature_time, _known_at)" if hide_backfills else "_feature_time"
@@ -169,7 +174,7 @@ def _store_frontier(
 
 
 def _store_matches(
-    connection: duckdb.DuckDBPyConnection, view: AsOfView, table: str, *, hide_backfills: bool
+    connection: "duckdb.DuckDBPyConnection", view: AsOfView, table: str, *, hide_backfills: bool
 ) -> None:
     """One row per entity row that has an answer, with the view's columns."""
     fresh = ""

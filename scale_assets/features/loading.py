@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 
 from scale_assets.features.asof import AsOfView, connect, latest_rows
@@ -17,6 +16,9 @@ from scale_assets.features.reader import OnlineStoreError, quoted
 from scale_assets.features.repo import ViewDeclaration
 from scale_assets.features.writer import OnlineWriter, PackedRow, Snapshot
 from scale_assets.lake import Lake
+
+if TYPE_CHECKING:
+    import duckdb
 
 BATCH_ROWS = 10_000
 
@@ -145,7 +147,7 @@ def _digest_table(digests: list[tuple[str, int]]) -> pa.Table:
     return pa.table({"key": pa.array(keys, pa.string()), "digest": pa.array(values, pa.int64())})
 
 
-def _packed_rows(connection: duckdb.DuckDBPyConnection, layout: Layout) -> Iterator[PackedRow]:
+def _packed_rows(connection: "duckdb.DuckDBPyConnection", layout: Layout) -> Iterator[PackedRow]:
     changed = connection.sql(
         "select latest.* from latest left join loaded using (key)"
         " where latest.digest is distinct from loaded.digest"

@@ -9,6 +9,7 @@ import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,12 @@ def read_repo(folder: str | Path) -> FeatureRepo:
     folder = Path(folder)
     if not (folder / "feature_store.yaml").is_file():
         raise FeatureRepoError(f"{folder} is no feature repository: it has no feature_store.yaml")
-    modules = {path.stem: _Module(path) for path in sorted(folder.glob("*.py"))}
+    return _read(tuple((path, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.py"))))
+
+
+@lru_cache(maxsize=8)  # several components read the same repository
+def _read(files: tuple[tuple[Path, int], ...]) -> FeatureRepo:
+    modules = {path.stem: _Module(path) for path, _ in files}
     declared: list[Any] = []
     for module in modules.values():
         declared.extend(module.declarations(modules))

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +14,9 @@ from scale_assets.features.leakage import no_forbidden_columns
 from scale_assets.features.reader import quoted
 from scale_assets.features.tabular import Built
 from scale_assets.lake import Lake
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ def _require_day(sequences: pa.Table, declared: SequenceSet) -> None:
         )
 
 
-def _store_steps(connection: duckdb.DuckDBPyConnection, declared: SequenceSet) -> None:
+def _store_steps(connection: "duckdb.DuckDBPyConnection", declared: SequenceSet) -> None:
     """One row per entity, item and day, however many events or arrivals that day had."""
     on = " and ".join(f"events.{quoted(key)} = entities.{quoted(key)}" for key in declared.join)
     own = ", ".join(f"entities.{quoted(name)}" for name in (declared.entity, *declared.carry))
@@ -105,7 +107,7 @@ def _item_query(declared: SequenceSet) -> str:
     return f"select {columns} from items order by all"
 
 
-def _every_event_once(connection: duckdb.DuckDBPyConnection, declared: SequenceSet) -> Check:
+def _every_event_once(connection: "duckdb.DuckDBPyConnection", declared: SequenceSet) -> Check:
     """Events in = steps out: each distinct (entity, item, day) of the source is one step."""
     keys = ", ".join(quoted(name) for name in (*declared.join, declared.item, declared.date))
     ((num_distinct, num_steps),) = connection.execute(
@@ -119,7 +121,7 @@ def _every_event_once(connection: duckdb.DuckDBPyConnection, declared: SequenceS
     )
 
 
-def _every_item_is_known(connection: duckdb.DuckDBPyConnection, declared: SequenceSet) -> Check:
+def _every_item_is_known(connection: "duckdb.DuckDBPyConnection", declared: SequenceSet) -> Check:
     """The catalogue has every item that anybody opened."""
     ((num_unknown,),) = connection.execute(
         "select count(distinct _item) from steps anti join items"

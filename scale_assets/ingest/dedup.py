@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import cast
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -60,6 +59,8 @@ def repeats(rows: pa.Table, taken: pa.Table, *, key: Sequence[str]) -> list[int]
 
 def _suspects(rows: pa.Table, taken: pa.Table, key: Sequence[str]) -> pa.Array:
     """Indices, in order, of rows whose key is taken or occurs twice."""
+    import duckdb
+
     batch = rows.select(list(key)).append_column("_row", pa.array(np.arange(rows.num_rows)))
     columns = ", ".join(f'"{name}"' for name in key)
     with duckdb.connect() as connection:

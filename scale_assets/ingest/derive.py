@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import duckdb
 import pyarrow as pa
 
 from scale_assets.contracts import Contract
@@ -75,6 +74,8 @@ _ORDER_DESC = ", ".join(f"{name} desc nulls last" for name in _SORT)
 
 def _derive(lake: Lake, sql: str, *, changes: str, table: str) -> Derived:
     """Rewrite the table in one commit, unless it already shows the changes' newest version."""
+    import duckdb
+
     changes_version = lake.version(changes)
     is_rewritten = (
         not lake.exists(table)

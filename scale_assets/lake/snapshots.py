@@ -1,21 +1,26 @@
 """One snapshot of a Delta table, for Arrow and DuckDB: whole commits, every column typed."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from scale_assets.lake.duckdb_types import duckdb_type, literal, quoted
 from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.parquet_files import HIVE_NULL
 
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
-def snapshot_dataset(handle: DeltaTable) -> ds.Dataset:
+
+def snapshot_dataset(handle: DeltaTable) -> "ds.Dataset":
     """One snapshot as an Arrow dataset: filters prune partitions, absent columns read as null.
 
     delta-rs's own ``to_pyarrow_dataset`` fails on partition values that folders must encode.
     """
+    import pyarrow.dataset as ds  # brings pandas, which loading the definitions does without
+
     schema = arrow_schema(handle)
     files = handle.file_uris()
     if not files:

@@ -1,4 +1,7 @@
-"""Columns of a tabular dataset as one vector, made alike by Spark and by an ONNX graph.
+"""Columns of a tabular dataset as one vector, made alike here and by an ONNX graph.
+
+Encoded by Arrow and numpy before Spark sees them: as Spark expressions, a hundred columns take
+longer to compile for every query than a small dataset takes to learn from.
 
 Layout: every numeric column (null replaced by its training mean), an indicator for each numeric
 column that was null in training, and one 0/1 column for each category seen in training. A category
@@ -6,17 +9,20 @@ never seen is all zeros. Numbers pass through float32, since that is what the gr
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from scale_assets.transforms.tables import TransformError
 
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
-
 FEATURES = "_features"
+BATCH_ROWS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,17 @@ class TabularFolder:
         features = {*self.numeric, *self.categorical} - asked_for
         return [name for name in columns if name not in features]
 
-    def read(self, spark: "SparkSession", split: str) -> "DataFrame":
-        files = [str(self.folder / file) for file in self.manifest["splits"][split]]
-        return spark.read.parquet(*files)
+    def columns(self, split: str) -> list[str]:
+        return list(pq.read_schema(self._files(split)[0]).names)
+
+    def batches(self, split: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The split's rows in order, a bounded number at a time."""
+        for file in self._files(split):
+            with pq.ParquetFile(file) as parquet:
+                yield from parquet.iter_batches(BATCH_ROWS, columns=list(columns))
+
+    def _files(self, split: str) -> list[Path]:
+        return [self.folder / file for file in self.manifest["splits"][split]]
 
 
 @dataclass(frozen=True)
@@ -71,68 +85,94 @@ class Encoding:
     def size(self) -> int:
         return len(self.numeric) + len(self.indicated) + sum(map(len, self.categories))
 
-    def columns(self) -> list["Column"]:
-        """The vector's entries as double columns, in order."""
-        from pyspark.sql import functions as sf
-
-        filled = [
-            sf.coalesce(_known(name), sf.lit(mean)).alias(f"_n{index}")
-            for index, (name, mean) in enumerate(zip(self.numeric, self.means, strict=True))
+    def vectors(self, rows: pa.RecordBatch) -> np.ndarray[Any, Any]:
+        """One vector per row, float64, shape (rows, size)."""
+        values = [_numbers(rows[name]) for name in self.numeric]
+        texts = [_texts(rows[name]) for name in self.categorical]
+        columns = [
+            *(np.where(np.isnan(v), mean, v) for v, mean in zip(values, self.means, strict=True)),
+            *(np.isnan(values[index]) for index in self.indicated),
+            *(
+                pc.equal(text, category).to_numpy(zero_copy_only=False)
+                for text, categories in zip(texts, self.categories, strict=True)
+                for category in categories
+            ),
         ]
-        missing = [
-            _known(self.numeric[index]).isNull().cast("double").alias(f"_m{index}")
-            for index in self.indicated
-        ]
-        shown = [
-            (_text(name) == category).cast("double").alias(f"_c{index}_{position}")
-            for index, name in enumerate(self.categorical)
-            for position, category in enumerate(self.categories[index])
-        ]
-        return [*filled, *missing, *shown]
-
-    def apply(self, rows: "DataFrame", *, keep: Sequence[str]) -> "DataFrame":
-        """The kept columns and the feature vector."""
-        from pyspark.ml.feature import VectorAssembler
-
-        entries = self.columns()
-        wide = rows.select(*keep, *entries)
-        names = wide.columns[len(keep) :]
-        assembler = VectorAssembler(inputCols=names, outputCol=FEATURES)
-        return assembler.transform(wide).select(*keep, FEATURES)
+        return np.stack(columns, axis=1, dtype=np.float64, casting="unsafe")
 
 
-def learn_encoding(rows: "DataFrame", *, numeric: list[str], categorical: list[str]) -> Encoding:
-    """One pass over the training rows."""
-    import numpy as np
-    from pyspark.sql import functions as sf
+def learn_encoding(source: TabularFolder) -> Encoding:
+    """One pass over the training rows.
 
-    means = [sf.avg(_known(name)).alias(f"mean{i}") for i, name in enumerate(numeric)]
-    nulls = [
-        sf.max(_known(name).isNull().cast("int")).alias(f"null{i}")
-        for i, name in enumerate(numeric)
-    ]
-    seen = [sf.collect_set(_text(name)).alias(f"seen{i}") for i, name in enumerate(categorical)]
-    found = rows.agg(sf.count("*").alias("num_rows"), *means, *nulls, *seen).first().asDict()
-    if not found["num_rows"]:
+    Raises:
+        TransformError: There are none.
+    """
+    numeric, categorical = source.numeric, source.categorical
+    num_rows = 0
+    sums, known = np.zeros(len(numeric)), np.zeros(len(numeric), dtype=np.int64)
+    seen: list[set[str]] = [set() for _ in categorical]
+    for rows in source.batches("train", [*numeric, *categorical]):
+        num_rows += rows.num_rows
+        for index, name in enumerate(numeric):
+            values = _numbers(rows[name])
+            sums[index] += np.nansum(values)
+            known[index] += np.count_nonzero(~np.isnan(values))
+        for index, name in enumerate(categorical):
+            seen[index].update(pc.unique(_texts(rows[name])).to_pylist())
+    if not num_rows:
         raise TransformError("the training split has no rows")
     return Encoding(
         numeric=numeric,
-        means=[float(np.float32(found[f"mean{i}"] or 0.0)) for i in range(len(numeric))],
-        indicated=[i for i in range(len(numeric)) if found[f"null{i}"]],
+        means=[float(np.float32(mean)) for mean in sums / np.maximum(known, 1)],
+        indicated=[index for index in range(len(numeric)) if known[index] < num_rows],
         categorical=categorical,
-        categories=[sorted(found[f"seen{i}"]) for i in range(len(categorical))],
+        categories=[sorted(texts) for texts in seen],
     )
 
 
-def _known(name: str) -> "Column":
-    """A number as the graph sees it: float32, not-a-number meaning null."""
-    from pyspark.sql import functions as sf
+def write_encoded(
+    source: TabularFolder,
+    encoding: Encoding,
+    split: str,
+    *,
+    keep: Sequence[str],
+    on_logs: bool,
+    path: Path,
+) -> None:
+    """Write the kept columns and the vectors, as lists of doubles under FEATURES.
 
-    value = sf.col(name).cast("float")
-    return sf.when(~sf.isnan(value), value).cast("double")
+    On logs, every entry x becomes sign(x) log(|x| + 1); 0/1 entries only change scale.
+
+    Raises:
+        TransformError: The split has no rows.
+    """
+    needed = dict.fromkeys([*keep, *encoding.numeric, *encoding.categorical])
+    writer: pq.ParquetWriter | None = None
+    try:
+        for rows in source.batches(split, list(needed)):
+            vectors = encoding.vectors(rows)
+            if on_logs:
+                vectors = np.sign(vectors) * np.log1p(np.abs(vectors))
+            table = pa.table({**{n: rows[n] for n in keep}, FEATURES: _lists(vectors)})
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        raise TransformError(f"the {split} split has no rows")
 
 
-def _text(name: str) -> "Column":
-    from pyspark.sql import functions as sf
+def _lists(vectors: np.ndarray[Any, Any]) -> pa.ListArray:
+    offsets = np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel()))
 
-    return sf.coalesce(sf.col(name).cast("string"), sf.lit(""))
+
+def _numbers(column: pa.Array) -> np.ndarray[Any, Any]:
+    """As the graph sees them: rounded to float32, null and not-a-number alike."""
+    numbers: np.ndarray[Any, Any] = column.cast(pa.float32()).to_numpy(zero_copy_only=False)
+    return numbers.astype(np.float64)
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    return column.cast(pa.string()).fill_null("")

@@ -9,11 +9,18 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scale_assets.transforms.encoding import FEATURES, Encoding, TabularFolder, learn_encoding
+from scale_assets.transforms.encoding import (
+    FEATURES,
+    Encoding,
+    TabularFolder,
+    learn_encoding,
+    write_encoded,
+)
 from scale_assets.transforms.tables import TransformError
 
 if TYPE_CHECKING:
@@ -90,9 +97,9 @@ def train_boosting(
     dataset: Path,
     output: Path,
     report: Report,
-    num_trees: int = 40,
+    num_trees: int = 20,
     max_depth: int = 4,
-    learning_rate: float = 0.15,
+    learning_rate: float = 0.3,
     min_rows_per_leaf: int = 20,
     seed: int = 0,
 ) -> None:
@@ -119,33 +126,46 @@ def _train(
 ) -> None:
     source = TabularFolder.open(dataset)
     output.mkdir(parents=True, exist_ok=True)
-    train, test = source.read(spark, "train"), source.read(spark, "test")
-    encoding = learn_encoding(train, numeric=source.numeric, categorical=source.categorical)
-    rows = _encoded(family, encoding, train, keep=source.labels).cache()
-    try:
-        models = [_fit(family, rows, label, report) for label in source.labels]
-    finally:
-        rows.unpersist()
-    identity = source.identity(test.columns)
-    scored = _encoded(family, encoding, test, keep=identity)
-    _write_predictions(models, scored, labels=source.labels, path=output / "predictions.parquet")
+    encoding = learn_encoding(source)
+    with tempfile.TemporaryDirectory(prefix="_encoded-", dir=output) as folder:
+
+        def encoded(split: str, keep: Sequence[str]) -> "DataFrame":
+            path = Path(folder, f"{split}.parquet")
+            write_encoded(source, encoding, split, keep=keep, on_logs=family.on_logs, path=path)
+            return _vectors(spark.read.parquet(str(path)))
+
+        rows = encoded("train", source.labels).cache()
+        try:
+            models = _fit_together(family, rows, source.labels, report)
+        finally:
+            rows.unpersist()
+        scored = encoded("test", source.identity(source.columns("test")))
+        _write_predictions(
+            models, scored, labels=source.labels, path=output / "predictions.parquet"
+        )
     _write_graph(family, models, encoding, labels=source.labels, output=output)
 
 
-def _encoded(
-    family: Family, encoding: Encoding, rows: "DataFrame", *, keep: Sequence[str]
-) -> "DataFrame":
-    encoded = encoding.apply(rows, keep=keep)
-    return _with_logs(encoded) if family.on_logs else encoded
+def _vectors(rows: "DataFrame") -> "DataFrame":
+    from pyspark.ml.functions import array_to_vector
+
+    return rows.withColumn(FEATURES, array_to_vector(FEATURES))
 
 
-def _with_logs(rows: "DataFrame") -> "DataFrame":
-    """Signed logs; 0/1 columns only change scale."""
-    from pyspark.ml.functions import array_to_vector, vector_to_array
-    from pyspark.sql import functions as sf
+def _fit_together(
+    family: Family, rows: "DataFrame", labels: Sequence[str], report: Report
+) -> list[Any]:
+    """One model per label, at the same time: a tree is many short jobs, between which cores idle."""
+    from pyspark import inheritable_thread_target
 
-    logs = sf.transform(vector_to_array(FEATURES), lambda x: sf.signum(x) * sf.log(sf.abs(x) + 1.0))
-    return rows.withColumn(FEATURES, array_to_vector(logs))
+    rows.count()  # fills the cache once, before all of them ask for it
+    session = rows.sparkSession
+
+    def fit(label: str) -> Any:
+        return inheritable_thread_target(session)(_fit)(family, rows, label, report)
+
+    with ThreadPoolExecutor(max_workers=len(labels)) as threads:
+        return list(threads.map(fit, labels))
 
 
 def _fit(family: Family, rows: "DataFrame", label: str, report: Report) -> Any:

@@ -89,13 +89,14 @@ def spark_config(
     logs = scratch_dir / "log4j2.properties"
     if not logs.exists() or logs.read_text() != QUIET_LOGS:
         logs.write_text(QUIET_LOGS)
+    is_local = master.startswith("local")
     config = {
         "spark.master": master,
         "spark.app.name": "scale-assets",
         "spark.driver.memory": driver_memory,
         "spark.driver.extraJavaOptions": (
             f"-Duser.timezone=UTC -Dderby.system.home={scratch_dir / 'derby'} "
-            f"-Dlog4j2.configurationFile={logs}"
+            f"-Dlog4j2.configurationFile={logs}{' -XX:+UseSerialGC' if is_local else ''}"
         ),
         "spark.ui.enabled": str(show_ui).lower(),
         "spark.ui.showConsoleProgress": "false",
@@ -103,7 +104,7 @@ def spark_config(
         "spark.sql.warehouse.dir": str(scratch_dir / "warehouse"),
         **_TABLE_SETTINGS,
     }
-    if master.startswith("local"):
+    if is_local:
         config |= _LOCAL_SETTINGS
         shuffle_partitions = shuffle_partitions or 4
     if shuffle_partitions is not None:
@@ -118,11 +119,16 @@ _TABLE_SETTINGS = {
     # else the partition "01" reads as 1
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     # the staged folder is private until the Delta commit, so task output may appear at once
+    # where a column was written in Python, for error messages; costs a round trip per expression
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
 
 _LOCAL_SETTINGS = {
+    # Hadoop's checksummed local files fork a `chmod` for each file and once more for its checksum;
+    # Parquet pages and the Delta commit do without either
+    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     # listing a few hundred local files takes less than starting a job to list them

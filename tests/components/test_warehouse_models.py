@@ -305,7 +305,7 @@ def test_only_a_changed_project_is_parsed_again(
         return SimpleNamespace(cli=cli)
 
     monkeypatch.setattr("scale_assets.components.dbt_runs.open_dbt", dbt)
-    assert prepare_manifest(settings, project) == manifest
+    assert prepare_manifest(settings, project).manifest_path == manifest
     assert commands == []
 
     prepared = manifest.stat()
