@@ -1,6 +1,6 @@
 """Cost of the orchestration: loading the definitions, the demo's overhead, a run with nothing new.
 
-python -m benchmarks.orchestration [--quick] [--all] [--json]
+python -m benchmarks.orchestration [--quick] [--all] [--keep DIR] [--json]
 """
 
 import argparse
@@ -26,11 +26,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="Load times only, three runs.")
     parser.add_argument("--all", action="store_true", help="Also the demo on every course.")
+    parser.add_argument("--keep", type=Path, help="Keep the data folders of the demos here.")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     results = [load_time(repeats=3 if options.quick else 7)]
     if not options.quick:
-        results += demo(with_all=options.all)
+        with tempfile.TemporaryDirectory() as temporary:
+            results += demo(options.keep or Path(temporary), with_all=options.all)
     if options.json:
         print(json.dumps(machine()))
     for each in results:
@@ -71,13 +73,12 @@ def _seconds(code: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-def demo(*, with_all: bool) -> list[Comparison]:
+def demo(folder: Path, *, with_all: bool) -> list[Comparison]:
     """The demo from nothing, again with nothing new, and (``with_all``) on every course."""
-    with tempfile.TemporaryDirectory() as folder:
-        env = {"SCALE_DATA_DIR": folder}
-        first = run_measured([*SCALE, "demo"], env=env)
-        stages = _stage_seconds(Path(folder))
-        second = run_measured([*SCALE, "demo"], env=env)
+    env = {"SCALE_DATA_DIR": str(folder / "default")}
+    first = run_measured([*SCALE, "demo"], env=env)
+    stages = _stage_seconds(folder / "default")
+    second = run_measured([*SCALE, "demo"], env=env)
     results = [
         Comparison(
             "demo wall time",
@@ -99,8 +100,8 @@ def demo(*, with_all: bool) -> list[Comparison]:
         ),
     ]
     if with_all:
-        with tempfile.TemporaryDirectory() as folder:
-            everything = run_measured([*SCALE, "demo", "--all"], env={"SCALE_DATA_DIR": folder})
+        env = {"SCALE_DATA_DIR": str(folder / "all")}
+        everything = run_measured([*SCALE, "demo", "--all"], env=env)
         results.append(
             Comparison(
                 f"peak memory of --all ({everything.seconds:.0f} s)",
@@ -116,7 +117,7 @@ def demo(*, with_all: bool) -> list[Comparison]:
 
 
 def _stage_seconds(data_dir: Path) -> float:
-    """Seconds inside the stages of the newest run, replay, server and report included."""
+    """Seconds inside the graph's stages in the newest run; replay and server are not in it."""
     newest = json.loads((data_dir / "runs.jsonl").read_text().splitlines()[-1])
     return float(sum(step["seconds"] for step in newest["steps"]))
 

@@ -49,7 +49,17 @@ ARROWS = {
     },
     "feature_repo": set(),
 }
-HEAVY = ("torch", "pyspark", "mlflow", "feast", "lightning", "sklearn")
+HEAVY = (
+    "torch",
+    "pyspark",
+    "mlflow",
+    "feast",
+    "lightning",
+    "sklearn",
+    "pandas",
+    "duckdb",
+    "dbt.graph",
+)
 
 
 def python_files(folder: str) -> list[Path]:

@@ -149,3 +149,23 @@ def test_every_feed_has_a_sensor_and_every_model_a_schedule(definitions: dg.Defi
     assert {schedule.name for schedule in repository.schedule_defs} >= {
         f"{stage}_{model}" for stage in ("train", "release") for model in CANDIDATES
     }
+
+
+def test_the_ui_gets_the_same_assets_with_the_vocabulary_beside_them(
+    definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scale_assets.definitions import _declared
+
+    monkeypatch.chdir(ROOT)
+    described = _declared(is_described=True)
+
+    types = str(described.metadata["plugin_component_types_json"].value)
+    assert "EventStream" in types
+    keys = {key for asset in described.assets or [] for key in asset_keys(asset)}
+    assert keys == definitions.resolve_asset_graph().get_all_asset_keys()
+
+
+def asset_keys(asset: object) -> set[dg.AssetKey]:
+    if isinstance(asset, dg.AssetsDefinition):
+        return set(asset.keys)
+    return {asset.key} if isinstance(asset, dg.AssetSpec) else set()

@@ -212,9 +212,14 @@ def prepare_all(
     *,
     seed: int,
 ) -> list[PresentationExamples]:
+    """Examples of every presentation that has any.
+
+    Raises:
+        TrainingError: None has.
+    """
     generator = torch.Generator().manual_seed(seed)
     code = {kind: index for index, kind in enumerate(activity_types, start=1)}
-    return [
+    prepared = [
         prepare(
             presentation,
             torch.tensor([code[kind] for kind in presentation.activity_types_C]),
@@ -223,6 +228,13 @@ def prepare_all(
         )
         for presentation in presentations
     ]
+    examples = [each for each in prepared if each is not None]
+    if not examples:
+        raise TrainingError(
+            f"nobody is active again between day {preparation.cut_days[0]} and day "
+            f"{preparation.target_before}: choose an earlier first_cut_day"
+        )
+    return examples
 
 
 def fit(

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.errors import TrainingError
 from training.next_site_data import Examples, Presentation, SiteState
 from training.next_site_features import HALF_LIVES_DAYS, own_features, student_features
 from training.next_site_graph import latest_tokens, raw_site_features
@@ -55,8 +54,11 @@ def prepare(
     codes_C: Tensor,
     preparation: Preparation,
     generator: torch.Generator,
-) -> PresentationExamples:
-    """Examples of every cut day whose next active day lies before `target_before`."""
+) -> PresentationExamples | None:
+    """Examples of every cut day whose next active day lies before `target_before`.
+
+    None where nobody is active again yet: the presentation has only just begun.
+    """
     sites: list[Tensor] = []
     registrations: list[np.ndarray] = []
     parts: list[dict[str, Tensor]] = []
@@ -71,10 +73,7 @@ def prepare(
             parts.append({"day_index": torch.full((len(batch),), index), **rows})
             registrations.append(batch.registration_N)
     if not parts:
-        raise TrainingError(
-            f"{presentation.presentation_id}: nobody is active again between day "
-            f"{preparation.cut_days[0]} and day {preparation.target_before}: choose earlier cuts"
-        )
+        return None
     return PresentationExamples(
         sites_KCF=torch.stack(sites),
         registration_N=np.concatenate(registrations),

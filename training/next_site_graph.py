@@ -32,6 +32,7 @@ CANDIDATE_INPUTS = (
     "candidate_first_opened_day",
     *(f"candidate_{name}" for name in POPULARITY_COLUMNS),
 )
+INPUTS = ("history_site_ids", "history_days", "day", ACTIVITY_CODES, *CANDIDATE_INPUTS)
 
 
 class SiteGraph(nn.Module):
@@ -173,7 +174,7 @@ class NamedInputs(nn.Module):
         candidate_students_total: Tensor,
         candidate_new_students_7d: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        inputs = {name: value for name, value in locals().items() if name in example_inputs()}
+        inputs = {name: value for name, value in locals().items() if name in INPUTS}
         return self.ranking(**inputs)
 
 

@@ -116,6 +116,34 @@ def test_no_training_example_looks_past_the_cut(dataset: Path, tmp_path: Path) -
             torch.testing.assert_close(values, another.rows[name], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("begun_until", [1, 45])
+def test_a_presentation_that_has_just_begun_is_left_out(tmp_path: Path, begun_until: int) -> None:
+    """A stopped clock: one course has run to its end, the other for days only."""
+    visits = [
+        visit
+        for visit in made_up_visits(num_students=60)
+        if visit.presentation_id == "AAA-2013J" or visit.day < begun_until
+    ]
+    dataset = write_dataset(tmp_path / "dataset", visits)
+    output = tmp_path / "network"
+    output.mkdir()
+
+    next_site.train(
+        dataset=dataset, output=output, report=lambda _: None, first_cut_day=10, max_epochs=1
+    )
+
+    ranked = pq.read_table(output / "predictions.parquet")["registration_id"].to_pylist()
+    assert {name.rsplit("-", 1)[0] for name in ranked} == {"AAA-2013J"}
+
+
+def test_nothing_to_learn_from_is_named(tmp_path: Path) -> None:
+    visits = [visit for visit in made_up_visits() if visit.day in {0, 55}]
+    dataset = write_dataset(tmp_path / "dataset", visits)
+
+    with pytest.raises(TrainingError, match="choose an earlier first_cut_day"):
+        prepare_all(load_presentations(dataset), TYPES, PREPARATION, seed=0)
+
+
 def test_every_relevant_site_is_kept(dataset: Path) -> None:
     presentations = load_presentations(dataset)
     prepared = prepare_all(presentations, TYPES, PREPARATION, seed=0)

@@ -116,6 +116,7 @@ def test_training_scores_what_the_graph_scores(
             [ACTIVITY_TYPES.index(kind) + 1 for kind in presentation.activity_types_C]
         )
         prepared = prepare(presentation, codes_C, preparation, torch.Generator().manual_seed(0))
+        assert prepared is not None
         rows = prepared.rows
         with torch.no_grad():
             logits_NWT = network(
