@@ -126,8 +126,7 @@ _TABLE_SETTINGS = {
 }
 
 _LOCAL_SETTINGS = {
-    # Hadoop's checksummed local files fork a `chmod` for each file and once more for its checksum;
-    # Parquet pages and the Delta commit do without either
+    # without a checksum file, and a `chmod` forked for it, beside each file
     "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
