@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="Load times only, three runs.")
     parser.add_argument("--all", action="store_true", help="Also the demo on every course.")
-    parser.add_argument("--keep", type=Path, help="Keep the data folders of the demos here.")
+    parser.add_argument("--keep", type=Path, help="New folder to keep the demos' data in.")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     results = [load_time(repeats=3 if options.quick else 7)]

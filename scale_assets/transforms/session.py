@@ -118,9 +118,9 @@ _TABLE_SETTINGS = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     # else the partition "01" reads as 1
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
-    # the staged folder is private until the Delta commit, so task output may appear at once
     # where a column was written in Python, for error messages; costs a round trip per expression
     "spark.python.sql.dataFrameDebugging.enabled": "false",
+    # the staged folder is private until the Delta commit, so task output may appear at once
     "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
