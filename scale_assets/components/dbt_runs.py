@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cached_property
@@ -18,6 +19,10 @@ PARTIAL_PARSE = "partial_parse.msgpack"
 
 class DbtMissing(ScaleError):
     """There is no dbt to run."""
+
+
+class DbtParseFailed(ScaleError):
+    """A file of the dbt project has an error; the message is dbt's."""
 
 
 class Dbt(DbtCliResource):
@@ -53,8 +58,23 @@ def prepare_manifest(settings: Settings, project_dir: Path) -> DbtProject:
     if _is_stale(project):
         settings.apply()  # the profile reads the warehouse's path from the environment
         project.target_path.mkdir(parents=True, exist_ok=True)
-        open_dbt(project).cli(["parse", "--quiet"], target_path=project.target_path).wait()
+        _parse(project)
     return project
+
+
+def _parse(project: DbtProject) -> None:
+    """Write the manifest. Dagster's own invocation would load dbt's adapter here, for nothing."""
+    command = [dbt_executable(), "--quiet", "parse", "--target-path", str(project.target_path)]
+    parsed = subprocess.run(
+        [*command, "--profiles-dir", str(project.profiles_dir)],
+        cwd=project.project_dir,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if parsed.returncode:
+        said = (parsed.stdout + parsed.stderr).strip()
+        raise DbtParseFailed(f"dbt cannot parse {project.project_dir}:\n{said}")
 
 
 def own_target(project: DbtProject, name: str) -> Path:

@@ -7,12 +7,13 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable, Schema
+from deltalake import DeltaTable
 
 from scale_assets.lake import history, parquet_files
 from scale_assets.lake.commits import Commit, Filter, append, at_newest, commit_files, retried
+from scale_assets.lake.creation import created, grown
 from scale_assets.lake.errors import LakeError, MissingTable
-from scale_assets.lake.fit import arrow_schema, delta_schema, fit, new_columns
+from scale_assets.lake.fit import arrow_schema, delta_schema, fit
 from scale_assets.lake.merge import merge_rows
 from scale_assets.lake.snapshots import relation_sql, snapshot_dataset
 
@@ -117,21 +118,15 @@ class Lake:
         Raises:
             LakeError: A column changed its type, or the partitioning differs.
         """
-        handle = DeltaTable.create(
-            self.uri(table),
-            schema=Schema.from_arrow(delta_schema(schema)),
-            partition_by=list(partition_by),
-            mode="ignore",
+        handle = retried(
+            lambda: created(self.uri(table), schema=delta_schema(schema), partition_by=partition_by)
         )
         if list(handle.metadata().partition_columns) != list(partition_by):
             raise LakeError(
                 f"table {table} is partitioned by {handle.metadata().partition_columns}, "
                 f"not by {list(partition_by)}; repartitioning needs an overwrite"
             )
-        added = new_columns(table, wanted=delta_schema(schema), present=arrow_schema(handle))
-        if added:
-            handle.alter.add_columns(list(Schema.from_arrow(pa.schema(added)).fields))
-            handle.update_incremental()
+        retried(lambda: grown(handle, table, schema=delta_schema(schema)))
         return handle
 
     def append_once(

@@ -1,6 +1,7 @@
 """The warehouse under Dagster: partitions, checks, lineage, and what reaches the lake."""
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +16,12 @@ import pyarrow.compute as pc
 import pytest
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
-from scale_assets.components.dbt_runs import dbt_executable, open_project, prepare_manifest
+from scale_assets.components.dbt_runs import (
+    DbtParseFailed,
+    dbt_executable,
+    open_project,
+    prepare_manifest,
+)
 from scale_assets.components.warehouse_models import CalendarMissing, WarehouseModels
 from scale_assets.lake import Lake
 from scale_assets.lake.source_views import connect
@@ -291,28 +297,27 @@ def test_daily_models_need_a_calendar(settings: Settings) -> None:
 
 
 def test_only_a_changed_project_is_parsed_again(
-    assets: dict[bool, dg.AssetsDefinition], settings: Settings, monkeypatch: pytest.MonkeyPatch
+    assets: dict[bool, dg.AssetsDefinition], settings: Settings
 ) -> None:
     project = PROJECT_DIR / "dbt_project"
     manifest = open_project(project, target_dir=settings.dbt_target_dir).manifest_path
-    commands: list[list[str]] = []
-
-    def dbt(_: object) -> SimpleNamespace:
-        def cli(command: list[str], **_: object) -> SimpleNamespace:
-            commands.append(command)
-            return SimpleNamespace(wait=lambda: None)
-
-        return SimpleNamespace(cli=cli)
-
-    monkeypatch.setattr("scale_assets.components.dbt_runs.open_dbt", dbt)
+    prepared = manifest.stat().st_mtime_ns
     assert prepare_manifest(settings, project).manifest_path == manifest
-    assert commands == []
+    assert manifest.stat().st_mtime_ns == prepared
 
-    prepared = manifest.stat()
     os.utime(manifest, (0, 0))
     prepare_manifest(settings, project)
-    os.utime(manifest, ns=(prepared.st_atime_ns, prepared.st_mtime_ns))
-    assert [command[0] for command in commands] == ["parse"]
+    assert manifest.stat().st_mtime_ns > prepared
+
+
+def test_a_project_that_does_not_parse_says_which_file(settings: Settings, tmp_path: Path) -> None:
+    project = tmp_path / "dbt_project"
+    shutil.copytree(PROJECT_DIR / "dbt_project", project)
+    (project / "models" / "broken.sql").write_text("select * from {{ ref('nowhere') }}")
+    changed = settings.model_copy(update={"data_dir": tmp_path / "data"})
+
+    with pytest.raises(DbtParseFailed, match="broken"):
+        prepare_manifest(changed, project)
 
 
 def test_dbt_is_found_beside_python(settings: Settings) -> None:

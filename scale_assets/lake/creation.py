@@ -1,0 +1,47 @@
+"""Making a table and growing its schema, where other writers may be at the same."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError
+
+from scale_assets.lake.commits import at_newest
+from scale_assets.lake.errors import ConcurrentCommit
+from scale_assets.lake.fit import arrow_schema, new_columns
+
+
+def created(uri: str, *, schema: pa.Schema, partition_by: Sequence[str]) -> DeltaTable:
+    """The table at ``uri``, made where there is none.
+
+    Raises:
+        ConcurrentCommit: Another writer made it meanwhile; it is there on the next attempt.
+    """
+    try:
+        return DeltaTable.create(
+            uri,
+            schema=Schema.from_arrow(schema),
+            partition_by=list(partition_by),
+            mode="ignore",
+            # Retrying, delta-rs would commit the second creation on top of the first.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+    except CommitFailedError as error:
+        raise ConcurrentCommit(f"{uri} was created by another writer meanwhile") from error
+
+
+def grown(handle: DeltaTable, table: str, *, schema: pa.Schema) -> DeltaTable:
+    """The table with every column of ``schema``; those it had not are added, nullable.
+
+    Raises:
+        LakeError: A column changed its type.
+        ConcurrentCommit: Another writer committed meanwhile; the handle then has to move.
+    """
+    added = new_columns(table, wanted=schema, present=arrow_schema(at_newest(handle)))
+    if not added:
+        return handle
+    try:
+        handle.alter.add_columns(list(Schema.from_arrow(pa.schema(added)).fields))
+    except CommitFailedError as error:
+        raise ConcurrentCommit(f"{table}: another writer committed meanwhile") from error
+    return at_newest(handle)
