@@ -1,5 +1,7 @@
 """Typed handles that assets ask for by parameter name."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +55,17 @@ class SparkResource(dg.ConfigurableResource):
             master=self.master, driver_memory=self.driver_memory, scratch_dir=Path(self.scratch_dir)
         )
         return LazyPySparkResource(spark_config=config).spark_session
+
+    @contextmanager
+    def step(self) -> "Iterator[SparkSession]":
+        """The session for one step, whose memory goes back to the machine when the step ends."""
+        from scale_assets.transforms.session import give_back_memory
+
+        session = self.session()
+        try:
+            yield session
+        finally:
+            give_back_memory(session)
 
 
 class ModelRegistryResource(dg.ConfigurableResource):

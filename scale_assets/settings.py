@@ -23,8 +23,12 @@ TELEMETRY_OFF = {
     "FEAST_USAGE": "False",
     "FEAST_TELEMETRY": "False",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",  # read when ONNX Runtime is first imported
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
+
+# Else Spark asks the name server who this machine's own address is.
+SPARK_ON_LOOPBACK = {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_HOSTNAME": "localhost"}
 
 
 class Settings(BaseSettings):
@@ -120,6 +124,7 @@ class Settings(BaseSettings):
             "SCALE_ONLINE_STORE_PATH": str(self.online_store_path),
             "SCALE_FEATURE_REGISTRY_PATH": str(self.feature_registry_path),
             "SCALE_LAKE_ROOT": self.lake_dir,
+            **(SPARK_ON_LOOPBACK if self.spark_master.startswith("local") else {}),
             **TELEMETRY_OFF,
         }
 

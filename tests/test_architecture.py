@@ -165,3 +165,18 @@ def test_serving_and_training_run_without_dagster(package: str) -> None:
     )
 
     assert loaded.stdout.split() == []
+
+
+@pytest.mark.parametrize("module", ["serving.release", "training.export"])
+def test_onnx_runtime_sends_nothing_home(module: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    said = subprocess.run(
+        [sys.executable, "-c", f"import os, {module}; print(os.environ['ORT_DISABLE_TELEMETRY'])"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert said.stdout.strip() == "1"

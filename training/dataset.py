@@ -128,7 +128,9 @@ def string_matrix(table: pa.Table, columns: list[str]) -> np.ndarray:
     matrix_BC = np.empty((table.num_rows, len(columns)), dtype=object)
     for index, name in enumerate(columns):
         values = pc.fill_null(pc.cast(table.column(name), pa.string()), "")
-        matrix_BC[:, index] = values.to_numpy(zero_copy_only=False)
+        encoded = values.combine_chunks().dictionary_encode()  # equal strings are one object
+        words = encoded.dictionary.to_numpy(zero_copy_only=False)
+        matrix_BC[:, index] = words[encoded.indices.to_numpy()]
     return matrix_BC
 
 

@@ -46,7 +46,7 @@ def logistic(
         numeric = Pipeline(
             [("impute", SimpleImputer(keep_empty_features=True)), ("scale", StandardScaler())]
         )
-        one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+        one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
         columns = ColumnTransformer(
             [
                 ("numeric", numeric, list(range(first_code))),

@@ -166,13 +166,14 @@ def spark_asset(layout: ModelLayout, candidate: Candidate) -> dg.AssetsDefinitio
             folder = layout.folder(settings, candidate.name)
             folder.mkdir(parents=True, exist_ok=True)
             started = time.perf_counter()
-            train(
-                spark=spark.session(),
-                dataset=layout.dataset_dir(settings),
-                output=folder,
-                report=partial(runs.log_metrics, candidate.name),
-                **candidate.hyperparameters,
-            )
+            with spark.step() as session:
+                train(
+                    spark=session,
+                    dataset=layout.dataset_dir(settings),
+                    output=folder,
+                    report=partial(runs.log_metrics, candidate.name),
+                    **candidate.hyperparameters,
+                )
             figures = {"seconds": round(time.perf_counter() - started, 3)}
             run_id = runs.finish(candidate.name)
         finally:

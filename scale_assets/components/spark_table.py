@@ -91,17 +91,18 @@ class SparkTable(dg.Component, dg.Resolvable, dg.Model):
             asked = DateRange(date.fromisoformat(keys.start), date.fromisoformat(keys.end))
             present = self._dates_present(lake)
             try:
-                published = materialize(
-                    transform,
-                    spark=spark.session(),
-                    lake=lake.lake(),
-                    table=self.table,
-                    inputs=self.inputs,
-                    params=self.params,
-                    dates=asked,
-                    partition_by=self.partition_by,
-                    key=self.key,
-                )
+                with spark.step() as session:
+                    published = materialize(
+                        transform,
+                        spark=session,
+                        lake=lake.lake(),
+                        table=self.table,
+                        inputs=self.inputs,
+                        params=self.params,
+                        dates=asked,
+                        partition_by=self.partition_by,
+                        key=self.key,
+                    )
             except GrainBroken as error:
                 yield dg.AssetCheckResult(
                     check_name=CHECK,

@@ -96,7 +96,7 @@ def spark_config(
         "spark.driver.memory": driver_memory,
         "spark.driver.extraJavaOptions": (
             f"-Duser.timezone=UTC -Dderby.system.home={scratch_dir / 'derby'} "
-            f"-Dlog4j2.configurationFile={logs}{' -XX:+UseSerialGC' if is_local else ''}"
+            f"-Dlog4j2.configurationFile={logs}{' -XX:+UseSerialGC -XX:-ShrinkHeapInSteps' if is_local else ''}"
         ),
         "spark.ui.enabled": str(show_ui).lower(),
         "spark.ui.showConsoleProgress": "false",
@@ -161,3 +161,14 @@ def spark_session(
     ).items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
+
+
+def give_back_memory(session: "SparkSession") -> None:
+    """Have a local master's JVM return the heap that it does not use.
+
+    It grows to its limit over the first large table and would keep that for the rest of the
+    process, beside whatever trains next. Only a full collection shrinks it: 0.1 to 0.3 s.
+    """
+    context = session.sparkContext
+    if context.master.startswith("local"):
+        context._jvm.java.lang.System.gc()  # noqa: SLF001
