@@ -7,14 +7,14 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field
 
-from scale_assets.components.feed_folder import (
+from scale_assets.components.feed_assets import (
     READS_FEED,
-    FilesTransport,
     arrival_sensor,
     column_schema,
     contract_path,
     owners_of,
 )
+from scale_assets.components.transports import Transport
 from scale_assets.contracts import Contract, load_contract
 from scale_assets.ingest.changes import ChangeFeed as Changes
 from scale_assets.ingest.derive import (
@@ -28,6 +28,7 @@ from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.feed import account, ingest
 from scale_assets.lake import Lake
 from scale_assets.resources import LakeResource, SettingsResource
+from scale_assets.settings import Settings, load_settings
 
 ACCOUNTED = "every_change_is_accounted_for"
 WITHIN_LIMIT = "quarantine_within_limit"
@@ -47,7 +48,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         description="Path of the table's ODCS contract, relative to this file.",
         examples=["../contracts/customers.odcs.yaml"],
     )
-    transport: FilesTransport = Field(description="How the changes arrive.")
+    transport: Transport = Field(description="How the changes arrive.")
     key: list[str] = Field(
         min_length=1, description="The source table's primary key; the contract must agree."
     )
@@ -99,10 +100,10 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         )
         return dg.Definitions(assets=[changes, *derived], sensors=[sensor])
 
-    def _feed(self, folder: Path, path: Path) -> Changes:
+    def _feed(self, settings: Settings, path: Path) -> Changes:
         return Changes(
             name=self.name,
-            folder=folder,
+            source=self.transport.source(settings),
             contract_path=path,
             table=f"raw/{self.name}_changes",
             quarantine_table=f"raw/{self.name}_quarantine",
@@ -113,7 +114,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
 
     def _changes_asset(self, contract: Contract, path: Path) -> dg.AssetsDefinition:
         key = dg.AssetKey(["raw", f"{self.name}_changes"])
-        schema = self._feed(Path(), path).schema(contract)
+        schema = self._feed(load_settings(), path).schema(contract)
 
         @dg.asset(
             key=key,
@@ -141,7 +142,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         def changes(
             lake: LakeResource, settings: SettingsResource
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-            feed = self._feed(self.transport.folder(settings), path)
+            feed = self._feed(settings.values, path)
             yield from self._read_on(lake.lake(), feed)
 
         assert isinstance(changes, dg.AssetsDefinition)
@@ -178,7 +179,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                 "accepted": report.num_accepted,
                 "quarantined": report.num_quarantined,
                 "duplicates": report.num_duplicates,
-                "files": report.num_files,
+                "places": report.num_places,
                 "seconds": round(report.seconds, 3),
             },
         )

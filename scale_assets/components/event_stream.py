@@ -1,4 +1,4 @@
-"""An event stream, declared in YAML: files in, one daily Delta table of valid events out."""
+"""An event stream, declared in YAML: events in, one daily Delta table of valid events out."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -9,20 +9,21 @@ import dagster as dg
 from pydantic import Field
 
 from scale_assets.components.calendar import Calendar
-from scale_assets.components.feed_folder import (
+from scale_assets.components.feed_assets import (
     READS_FEED,
-    FilesTransport,
     arrival_sensor,
     column_schema,
     contract_path,
     owners_of,
 )
+from scale_assets.components.transports import Transport
 from scale_assets.contracts import Contract, load_contract
 from scale_assets.ingest.events import EventFeed
 from scale_assets.ingest.feed import Account, IngestReport, account, ingest
 from scale_assets.lake import Lake, fault_point
 from scale_assets.partitions import DatePlan, Days, plan_dates
 from scale_assets.resources import LakeResource, SettingsResource
+from scale_assets.settings import load_settings
 
 ACCOUNTED = "every_row_is_accounted_for"
 WITHIN_LIMIT = "quarantine_within_limit"
@@ -42,7 +43,7 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
         description="Path of the stream's ODCS contract, relative to this file.",
         examples=["../contracts/clicks.odcs.yaml"],
     )
-    transport: FilesTransport = Field(description="How the events arrive.")
+    transport: Transport = Field(description="How the events arrive.")
     key: list[str] = Field(
         min_length=1, description="Columns that identify an event.", examples=[["event_id"]]
     )
@@ -99,7 +100,7 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
             context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
             feed = EventFeed(
-                folder=self.transport.folder(settings), contract_path=path, **feed_values
+                source=self.transport.source(settings.values), contract_path=path, **feed_values
             )
             yield from StreamRun(context, lake.lake(), feed, self).events()
 
@@ -162,7 +163,8 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
     def _tables(
         self, contract: Contract, feed_values: dict[str, Any]
     ) -> list[tuple[str, str, Any]]:
-        feed = EventFeed(folder=Path(), contract_path=Path(), **feed_values)
+        source = self.transport.source(load_settings())
+        feed = EventFeed(source=source, contract_path=Path(), **feed_values)
         accepted = self.description or contract.description or f"Events of {self.name}."
         return [
             (self.name, f"{accepted}\n\nOne row per event.", feed.schema(contract)),
@@ -218,8 +220,8 @@ class StreamRun:
 
     def _log_progress(self, report: IngestReport) -> None:
         self.context.log.info(
-            "%s files, %s rows received, %s accepted, %s quarantined",
-            report.num_files,
+            "%s places, %s rows received, %s accepted, %s quarantined",
+            report.num_places,
             report.num_received,
             report.num_accepted,
             report.num_quarantined,
@@ -315,7 +317,7 @@ class StreamRun:
                 "accepted": report.num_accepted,
                 "quarantined": report.num_quarantined,
                 "duplicates": report.num_duplicates,
-                "files": report.num_files,
+                "places": report.num_places,
                 "seconds": round(report.seconds, 3),
                 "logged": [f"{first} to {last}" for first, last in plan.ranges],
                 "held_back": plan.held_back,

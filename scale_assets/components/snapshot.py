@@ -7,14 +7,14 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
-from scale_assets.components.feed_folder import (
+from scale_assets.components.feed_assets import (
     READS_FEED,
-    FilesTransport,
     arrival_sensor,
     column_schema,
     contract_path,
     owners_of,
 )
+from scale_assets.components.transports import FilesTransport
 from scale_assets.contracts import load_contract
 from scale_assets.ingest.snapshots import SOURCE_FILE, SnapshotFeed, ingest_snapshot
 from scale_assets.resources import LakeResource, SettingsResource
@@ -90,7 +90,7 @@ class Snapshot(dg.Component, dg.Resolvable, dg.Model):
                 lake.lake(),
                 SnapshotFeed(
                     name=self.name,
-                    folder=self.transport.folder(settings),
+                    folder=self.transport.folder(settings.values),
                     contract_path=path,
                     table=f"raw/{self.name}",
                     quarantine_table=f"raw/{self.name}_quarantine",

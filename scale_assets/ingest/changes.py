@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from scale_assets.contracts import Contract, change_schema, validate_change_lines
 from scale_assets.ingest.dedup import repeats
 from scale_assets.ingest.feed import EVENT_DATE, SOURCE_FIELDS, Decoded, Feed
-from scale_assets.ingest.files import Slice
+from scale_assets.ingest.source import Piece
 from scale_assets.lake.snapshots import snapshot_dataset
 
 TX_ORDINAL = pa.field("tx_ordinal", pa.int64())
@@ -22,22 +22,22 @@ class ChangeFeed(Feed):
 
     def schema(self, contract: Contract) -> pa.Schema:
         columns = [f for f in change_schema(contract) if f.name != "_position"]
-        return pa.schema([*columns, TX_ORDINAL, *SOURCE_FIELDS])
+        return pa.schema([*columns, *self.source.columns, TX_ORDINAL, *SOURCE_FIELDS])
 
     @property
     def partition_by(self) -> list[str]:
         return []
 
-    def decode(
-        self, contract: Contract, piece: Slice, data: bytes, table: DeltaTable, /
-    ) -> Decoded:
-        found = validate_change_lines(contract, data, first_position=piece.first_line)
-        rows = found.accepted
+    def decode(self, contract: Contract, piece: Piece, table: DeltaTable, /) -> Decoded:
+        assert not isinstance(piece.records, pa.Table)
+        found = validate_change_lines(contract, piece.records, first_position=piece.first_position)
+        rows = piece.located(found.accepted)
+        quarantined = piece.located(found.quarantined)
         already = _ordinals_before(rows, piece, table)
         return Decoded(
             accepted=rows.append_column(TX_ORDINAL, tx_ordinals(rows, already=already)),
-            quarantined=found.quarantined.append_column(
-                EVENT_DATE, pa.nulls(found.quarantined.num_rows, pa.date32())
+            quarantined=quarantined.append_column(
+                EVENT_DATE, pa.nulls(quarantined.num_rows, pa.date32())
             ),
             num_received=found.num_received,
             num_ignored=found.num_tombstones,
@@ -59,7 +59,7 @@ class ChangeFeed(Feed):
 def tx_ordinals(rows: pa.Table, *, already: int = 0) -> pa.Array:
     """Number the changes within each lsn from 0, in file order; the line number without an lsn.
 
-    ``already`` counts the changes of the first lsn that an earlier slice of the same file holds.
+    ``already`` counts the changes of the first lsn that an earlier piece of the same place holds.
     """
     seen: dict[int, int] = {}
     lsns = rows["lsn"].to_pylist()
@@ -75,9 +75,9 @@ def tx_ordinals(rows: pa.Table, *, already: int = 0) -> pa.Array:
     return pa.array(ordinals, pa.int64())
 
 
-def _ordinals_before(rows: pa.Table, piece: Slice, table: DeltaTable) -> int:
-    """Changes of this slice's first lsn that the slice before it already brought."""
-    if piece.first_line == 0 or not rows.num_rows or rows["lsn"][0].as_py() is None:
+def _ordinals_before(rows: pa.Table, piece: Piece, table: DeltaTable) -> int:
+    """Changes of this piece's first lsn that the piece before it already brought."""
+    if piece.first_position == 0 or not rows.num_rows or rows["lsn"][0].as_py() is None:
         return 0
-    same = (pc.field("lsn") == rows["lsn"][0]) & (pc.field("_source_file") == piece.file.name)
+    same = (pc.field("lsn") == rows["lsn"][0]) & (pc.field("_source_file") == piece.place)
     return int(snapshot_dataset(table).count_rows(filter=same))

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, validate_lines
 from scale_assets.ingest.dedup import keep_first
 from scale_assets.ingest.feed import EVENT_DATE, SOURCE_FIELDS, Decoded, Feed
-from scale_assets.ingest.files import Slice
+from scale_assets.ingest.source import Piece
 from scale_assets.lake.snapshots import snapshot_dataset
 
 OUT_OF_CALENDAR = "out_of_calendar"
@@ -28,16 +28,15 @@ class EventFeed(Feed):
     dedup_horizon_days: int
 
     def schema(self, contract: Contract) -> pa.Schema:
-        return pa.schema([*contract.arrow_schema, EVENT_DATE, *SOURCE_FIELDS])
+        return pa.schema([*contract.arrow_schema, *self.source.columns, EVENT_DATE, *SOURCE_FIELDS])
 
     @property
     def partition_by(self) -> list[str]:
         return [EVENT_DATE.name]
 
-    def decode(
-        self, contract: Contract, piece: Slice, data: bytes, _table: DeltaTable, /
-    ) -> Decoded:
-        found = validate_lines(contract, data, first_position=piece.first_line)
+    def decode(self, contract: Contract, piece: Piece, _table: DeltaTable, /) -> Decoded:
+        assert not isinstance(piece.records, pa.Table)
+        found = validate_lines(contract, piece.records, first_position=piece.first_position)
         times = found.accepted[self.event_time]
         inside = pc.and_(
             pc.greater_equal(times, _midnight(self.start)), pc.less(times, _midnight(self.end))
@@ -47,9 +46,11 @@ class EventFeed(Feed):
         if not pc.all(inside).as_py():
             outside = rows.filter(pc.invert(inside))
             rows = rows.filter(inside)
-            refused = self._outside(outside, data, piece.first_line)
+            refused = self._outside(outside, piece.records, piece.first_position)
             quarantined = pa.concat_tables([quarantined, refused]).sort_by("_position")
+        rows = piece.located(rows)
         rows = rows.append_column(EVENT_DATE, rows[self.event_time].cast(pa.date32()))
+        quarantined = piece.located(quarantined)
         return Decoded(
             accepted=rows,
             quarantined=quarantined.append_column(EVENT_DATE, neighbour_dates(quarantined, rows)),
@@ -73,9 +74,11 @@ class EventFeed(Feed):
             horizon_days=self.dedup_horizon_days,
         )
 
-    def _outside(self, outside: pa.Table, data: bytes, first_line: int) -> pa.Table:
+    def _outside(
+        self, outside: pa.Table, records: bytes | list[bytes], first_line: int
+    ) -> pa.Table:
         """Quarantine rows, with their lines, whose time is missing or out of the calendar."""
-        lines = data.split(b"\n")
+        lines = records.split(b"\n") if isinstance(records, bytes) else records
         positions = outside["_position"].to_pylist()
         bounds = f"the calendar runs from {self.start} to before {self.end}"
         return pa.table(

@@ -1,8 +1,8 @@
-"""A folder of files into two tables, exactly once: the rows accepted, and those set aside.
+"""A source into two tables, exactly once: the rows accepted, and those set aside.
 
 Per batch, the quarantine is committed first and names the batch and its contract; the accepted
 rows follow with the positions. A run that dies between the two is finished by the next one: the
-same slices, the same contract, before anything else is read.
+same records, the same contract, before anything else is read.
 """
 
 import time
@@ -17,33 +17,23 @@ from deltalake import DeltaTable
 
 from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, check_compatible, parse_contract
 from scale_assets.ingest import positions
-from scale_assets.ingest.errors import BrokenFile, ChangedFile, IngestError
-from scale_assets.ingest.files import (
-    END,
-    FeedFile,
-    Slice,
-    check_whole,
-    identify,
-    list_files,
-    read_slice,
-    slices,
-)
+from scale_assets.ingest.errors import IngestError
+from scale_assets.ingest.source import Piece, Reading, Source
 from scale_assets.lake import ConcurrentCommit, Lake, fault_point
 from scale_assets.lake.commits import append
 from scale_assets.lake.history import last_metadata
-from scale_assets.lake.transactions import transactions
 
 MAX_BATCH_BYTES = 64 << 20
 SOURCE_FIELDS = (pa.field("_source_file", pa.string()), pa.field("_position", pa.int64()))
 EVENT_DATE = pa.field("event_date", pa.date32())
 
-Batch = list[tuple[Slice, bytes]]
+Batch = list[Piece]
 Progress = Callable[["IngestReport"], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """One slice's rows: accepted (with EVENT_DATE if any), quarantined, and neither (ignored)."""
+    """One piece's rows: accepted (with EVENT_DATE if any), quarantined, and neither (ignored)."""
 
     accepted: pa.Table
     quarantined: pa.Table
@@ -62,16 +52,16 @@ class IngestReport:
     num_duplicates: int = 0
     num_ignored: int = 0
     num_batches: int = 0
-    num_files: int = 0
+    num_places: int = 0  # read to their end: files, partitions
     num_bytes: int = 0
     seconds: float = 0.0
     broken: dict[str, str] = field(default_factory=dict)
 
     def raise_if_broken(self) -> None:
-        """Say loudly which files were not taken; every other file has been."""
+        """Say loudly what was not taken; everything else has been."""
         if self.broken:
             reasons = "\n".join(self.broken.values())
-            raise IngestError(f"{self.stream}: {len(self.broken)} file(s) not taken:\n{reasons}")
+            raise IngestError(f"{self.stream}: {len(self.broken)} not taken:\n{reasons}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +81,10 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True)
 class Feed(ABC):
-    """One feed: where its files are, which contract they keep, which tables they fill."""
+    """One feed: where its records come from, which contract they keep, which tables they fill."""
 
     name: str
-    folder: Path
+    source: Source
     contract_path: Path
     table: str
     quarantine_table: str
@@ -110,10 +100,8 @@ class Feed(ABC):
         """Partition columns of both tables."""
 
     @abstractmethod
-    def decode(
-        self, contract: Contract, piece: Slice, data: bytes, _table: DeltaTable, /
-    ) -> Decoded:
-        """Validate one slice."""
+    def decode(self, contract: Contract, piece: Piece, _table: DeltaTable, /) -> Decoded:
+        """Validate one piece."""
 
     @abstractmethod
     def without_duplicates(self, rows: pa.Table, table: DeltaTable) -> pa.Table:
@@ -122,9 +110,8 @@ class Feed(ABC):
     @property
     def quarantine_schema(self) -> pa.Schema:
         columns = [f for f in QUARANTINE_SCHEMA if f.name != "_position"]
-        return pa.schema(
-            [*columns, *SOURCE_FIELDS, pa.field("contract_version", pa.string()), EVENT_DATE]
-        )
+        version = pa.field("contract_version", pa.string())
+        return pa.schema([*columns, *self.source.columns, *SOURCE_FIELDS, version, EVENT_DATE])
 
     def load_contract(self) -> tuple[Contract, str]:
         text = self.contract_path.read_text(encoding="utf-8")
@@ -144,27 +131,37 @@ class Ingestion:
     def run(self) -> IngestReport:
         """Read on from where the table stands until nothing is left.
 
-        Files that are broken, or changed since they were taken, are in ``report.broken``; no row
+        Places that are broken, or changed since they were taken, are in ``report.broken``; no row
         of theirs is. Two runs at once are safe: one gets through, the other starts again behind.
         """
         started = time.monotonic()
-        files = [identify(path) for path in list_files(self.feed.folder)]
-        while not self._through(files):
-            self.report.broken.clear()
+        with self.feed.source.reading() as reading:
+            while not self.through(reading):
+                pass
+            self.report.broken = dict(reading.broken)
         self.report.seconds = time.monotonic() - started
         return self.report
 
-    def _through(self, files: list[FeedFile]) -> bool:
+    def through(self, reading: Reading) -> bool:
+        """Take what the source has now; False when another run's commit came between."""
         try:
-            self._open()
-            self._finish_batch(files)
-            for batch in self._batches(files):
-                self._commit(batch, self.contract, self.contract_text)
+            self.open()
+            self.finish_batch(reading)
+            reading.acknowledge(self.taken)
+            for batch in self._batches(reading):
+                self.commit(batch)
+                reading.acknowledge(self.taken)
         except ConcurrentCommit:
             return False  # the other run got through, so every round brings the table forward
         return True
 
-    def _open(self) -> None:
+    @property
+    def taken(self) -> dict[str, int]:
+        """The source's positions that the accepted table holds."""
+        return self._taken
+
+    def open(self) -> None:
+        """Create or open both tables, their schemas grown to the contract's."""
         feed = self.feed
         self._refuse_incompatible()
         self.accepted = self.lake.create(
@@ -173,6 +170,7 @@ class Ingestion:
         self.quarantine = self.lake.create(
             feed.quarantine_table, feed.quarantine_schema, partition_by=feed.partition_by
         )
+        self._taken = positions.taken(self.accepted, feed.name)
 
     def _refuse_incompatible(self) -> None:
         """Refuse a contract that cannot follow the last one, before any row is written."""
@@ -190,56 +188,44 @@ class Ingestion:
                 f"{earlier.version}:\n{listed}"
             )
 
-    def _batches(self, files: list[FeedFile]) -> Iterator[Batch]:
-        """Whole files up to the byte budget; a file beyond it comes alone, slice by slice."""
-        taken = transactions(self.accepted)  # this run alone adds to them, one file at a time
+    def _batches(self, reading: Reading) -> Iterator[Batch]:
+        """Whole places up to the byte budget; one beyond it comes alone, piece by piece."""
         batch: Batch = []
         size_bytes = 0
-        for file in files:
-            for piece, data in self._pending(file, taken):
-                if batch and (size_bytes + len(data) > self.feed.max_batch_bytes):
-                    yield batch
-                    batch, size_bytes = [], 0
-                batch.append((piece, data))
-                size_bytes += len(data)
+        max_bytes = self.feed.max_batch_bytes
+        for piece in reading.pieces(self._taken, max_bytes=max_bytes):
+            if batch and size_bytes + piece.num_bytes > max_bytes:
+                yield batch
+                batch, size_bytes = [], 0
+            batch.append(piece)
+            size_bytes += piece.num_bytes
         if batch:
             yield batch
 
-    def _pending(self, file: FeedFile, taken: dict[str, int]) -> Iterator[tuple[Slice, bytes]]:
-        try:
-            first_line = positions.next_line(taken, self.feed.name, file)
-            if first_line == END:
-                return
-            check_whole(file)
-        except (BrokenFile, ChangedFile) as error:
-            self.report.broken[file.name] = str(error)
-            return
-        yield from slices(file, first_line=first_line, max_bytes=self.feed.max_batch_bytes)
-
-    def _finish_batch(self, files: list[FeedFile]) -> None:
+    def finish_batch(self, reading: Reading) -> None:
         """Complete the batch whose quarantine was committed and whose rows were not."""
         name = self.feed.name
         committed = positions.counter(self.accepted, name, "batch")
         if positions.counter(self.quarantine, name, "batch") == committed:
             return
         said = last_metadata(self.quarantine)
-        by_identity = {(file.name, file.incarnation): file for file in files}
-        batch: Batch = []
-        for file_name, incarnation, first_line, next_line in said["slices"]:
-            file = by_identity.get((file_name, incarnation))
-            if file is None:
-                raise IngestError(
-                    f"{self.feed.folder / file_name} is gone or changed, and batch "
-                    f"{committed + 1} of {name} is half committed; restore the file"
-                )
-            piece = Slice(file, first_line, next_line)
-            batch.append((piece, read_slice(piece, max_bytes=said["max_batch_bytes"])))
-        contract = parse_contract(said["contract"], source=f"contract of batch {committed + 1}")
-        self._commit(batch, contract, said["contract"])
+        try:
+            batch = [reading.reread(address) for address in said["pieces"]]
+        except IngestError as error:
+            raise IngestError(
+                f"{name}: batch {committed + 1} is half committed: {error}"
+            ) from error
+        text = said["contract"]
+        contract = parse_contract(text, source=f"contract of batch {committed + 1}")
+        self._commit(batch, contract, text)
+
+    def commit(self, batch: Batch) -> None:
+        """Commit these pieces, quarantine first, and stand behind them."""
+        self._commit(batch, self.contract, self.contract_text)
 
     def _commit(self, batch: Batch, contract: Contract, contract_text: str) -> None:
         name = self.feed.name
-        decoded = [self._decode(contract, piece, data) for piece, data in batch]
+        decoded = [self._decode(contract, piece) for piece in batch]
         number = positions.counter(self.accepted, name, "batch") + 1
         if positions.counter(self.quarantine, name, "batch") < number:
             append(
@@ -257,24 +243,26 @@ class Ingestion:
             "duplicates": valid.num_rows - rows.num_rows,
             "ignored": sum(part.num_ignored for part in decoded),
         }
+        after = {name: at for piece in batch for name, at in piece.positions_after.items()}
         append(
             self.accepted,
             rows,
-            positions=self._positions_after(batch, number, counts),
+            positions={**positions.apps(name, after), **self._totals_after(number, counts)},
             metadata={"batch": number, "accepted": rows.num_rows, **counts},
         )
+        self._taken |= after
         fault_point("after_commit")
         self._count(batch, rows.num_rows, counts)
 
-    def _decode(self, contract: Contract, piece: Slice, data: bytes) -> Decoded:
-        part = self.feed.decode(contract, piece, data, self.accepted)
+    def _decode(self, contract: Contract, piece: Piece) -> Decoded:
+        part = self.feed.decode(contract, piece, self.accepted)
         rows = part.quarantined
         return Decoded(
             accepted=part.accepted.append_column(
-                SOURCE_FIELDS[0], _constant(piece.file.name, part.accepted.num_rows)
+                SOURCE_FIELDS[0], _constant(piece.place, part.accepted.num_rows)
             ),
             quarantined=rows.append_column(
-                SOURCE_FIELDS[0], _constant(piece.file.name, rows.num_rows)
+                SOURCE_FIELDS[0], _constant(piece.place, rows.num_rows)
             ).append_column(
                 pa.field("contract_version", pa.string()),
                 _constant(contract.version, rows.num_rows),
@@ -283,27 +271,20 @@ class Ingestion:
             num_ignored=part.num_ignored,
         )
 
-    def _positions_after(self, batch: Batch, number: int, counts: dict[str, int]) -> dict[str, int]:
+    def _totals_after(self, number: int, counts: dict[str, int]) -> dict[str, int]:
         name = self.feed.name
         totals = {
             counter: positions.counter(self.accepted, name, counter) + counts[counter]
             for counter in ("received", "duplicates", "ignored")
         }
         totals["batch"] = number
-        return {
-            **positions.after(name, (piece for piece, _ in batch)),
-            **{positions.counter_app(name, counter): n for counter, n in totals.items()},
-        }
+        return {positions.counter_app(name, counter): n for counter, n in totals.items()}
 
     def _batch_metadata(
         self, batch: Batch, contract: Contract, contract_text: str
     ) -> dict[str, Any]:
         return {
-            "slices": [
-                [piece.file.name, piece.file.incarnation, piece.first_line, piece.next_line]
-                for piece, _ in batch
-            ],
-            "max_batch_bytes": self.feed.max_batch_bytes,
+            "pieces": [piece.address for piece in batch],
             "contract_version": contract.version,
             "contract": contract_text,
         }
@@ -311,8 +292,8 @@ class Ingestion:
     def _count(self, batch: Batch, num_accepted: int, counts: dict[str, int]) -> None:
         report = self.report
         report.num_batches += 1
-        report.num_files += sum(piece.next_line == END for piece, _ in batch)
-        report.num_bytes += sum(len(data) for _, data in batch)
+        report.num_places += sum(piece.is_end for piece in batch)
+        report.num_bytes += sum(piece.num_bytes for piece in batch)
         report.num_accepted += num_accepted
         report.num_received += counts["received"]
         report.num_quarantined += counts["quarantined"]

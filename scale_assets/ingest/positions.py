@@ -1,27 +1,18 @@
-"""Where a table stands in a folder of files, kept as Delta transactions in the rows' own commits.
+"""Where a table stands, kept as Delta transactions in the rows' own commits.
 
-Two per file, both 64-bit and both surviving checkpoints: ``<stream>/<file>`` is the incarnation
-that was taken, ``<stream>/<file>/<incarnation>`` the next line to read.
+``<stream>/<position>`` is a source's own position, as its transport names it (see ``source.py``);
+``<stream>#<counter>`` a total of the stream: batch, received, duplicates, ignored.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from deltalake import DeltaTable
 
-from scale_assets.ingest.errors import ChangedFile
-from scale_assets.ingest.files import FeedFile, Slice
-
-
-def file_app(stream: str, name: str) -> str:
-    return f"{stream}/{name}"
-
-
-def lines_app(stream: str, file: FeedFile) -> str:
-    return f"{stream}/{file.name}/{file.incarnation:016x}"
+from scale_assets.ingest.source import Positions
+from scale_assets.lake.transactions import transactions
 
 
 def counter_app(stream: str, counter: str) -> str:
-    """Totals of the stream: batch, received, duplicates, ignored."""
     return f"{stream}#{counter}"
 
 
@@ -29,27 +20,16 @@ def counter(handle: DeltaTable, stream: str, name: str) -> int:
     return int(handle.transaction_version(counter_app(stream, name)) or 0)
 
 
-def next_line(taken_so_far: Mapping[str, int], stream: str, file: FeedFile) -> int:
-    """The first line that the table lacks, by its ``transactions``; END when it has them all.
-
-    Raises:
-        ChangedFile: Another content was ingested under this name.
-    """
-    taken = taken_so_far.get(file_app(stream, file.name))
-    if taken is None:
-        return 0
-    if taken != file.incarnation:
-        raise ChangedFile(
-            f"{file.path} changed after it was ingested (content {taken:016x} then, "
-            f"{file.incarnation:016x} now); restore it, and deliver new rows under another name"
-        )
-    return taken_so_far.get(lines_app(stream, file), 0)
+def taken(handle: DeltaTable, stream: str) -> dict[str, int]:
+    """What the table's snapshot holds of the stream's source."""
+    prefix = f"{stream}/"
+    return {
+        app.removeprefix(prefix): version
+        for app, version in transactions(handle).items()
+        if app.startswith(prefix)
+    }
 
 
-def after(stream: str, pieces: Iterable[Slice]) -> dict[str, int]:
-    """The positions that these slices bring a table to."""
-    positions: dict[str, int] = {}
-    for piece in pieces:
-        positions[file_app(stream, piece.file.name)] = piece.file.incarnation
-        positions[lines_app(stream, piece.file)] = piece.next_line
-    return positions
+def apps(stream: str, positions: Positions) -> Mapping[str, int]:
+    """A source's positions under the names that the table's transactions have."""
+    return {f"{stream}/{position}": version for position, version in positions.items()}

@@ -7,6 +7,7 @@ import pytest
 
 from scale_assets.components.change_feed import ChangeFeed
 from scale_assets.ingest.changes import ChangeFeed as Changes
+from scale_assets.ingest.file_source import FilesSource
 from scale_assets.lake import Lake
 from scale_assets.resources import LakeResource, SettingsResource
 from tests.ingest.test_changes import CHANGES, CONTRACT, change, write
@@ -27,7 +28,7 @@ def test_materializing_twice_derives_once(tmp_path: Path) -> None:
     (tmp_path / "plans").mkdir()
     feed = Changes(
         name="plans",
-        folder=tmp_path / "plans",
+        source=FilesSource(tmp_path / "plans"),
         contract_path=tmp_path / "plans.odcs.yaml",
         table="raw/plans_changes",
         quarantine_table="raw/plans_quarantine",

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from scale_assets.ingest.events import EventFeed
+from scale_assets.ingest.feed import Feed
+from scale_assets.ingest.file_source import FilesSource
 from scale_assets.lake import Lake
 
 CONTRACT = """\
@@ -50,7 +52,7 @@ def feed(tmp_path: Path) -> EventFeed:
     (tmp_path / "views").mkdir()
     return EventFeed(
         name="views",
-        folder=tmp_path / "views",
+        source=FilesSource(tmp_path / "views"),
         contract_path=contract,
         table="raw/views",
         quarantine_table="raw/views_quarantine",
@@ -65,11 +67,16 @@ def feed(tmp_path: Path) -> EventFeed:
 @pytest.fixture
 def deliver(feed: EventFeed) -> Callable[[str, bytes], Path]:
     def write(name: str, data: bytes) -> Path:
-        path = feed.folder / name
+        path = folder_of(feed) / name
         path.write_bytes(data)
         return path
 
     return write
+
+
+def folder_of(feed: Feed) -> Path:
+    assert isinstance(feed.source, FilesSource)
+    return feed.source.folder
 
 
 def in_batches_of(feed: EventFeed, max_batch_bytes: int) -> EventFeed:

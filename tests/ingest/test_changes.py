@@ -11,7 +11,9 @@ from scale_assets.contracts import load_contract
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.derive import derive_current, derive_history
 from scale_assets.ingest.feed import account, ingest
+from scale_assets.ingest.file_source import FilesSource
 from scale_assets.lake import Lake
+from tests.ingest.conftest import folder_of
 
 CONTRACT = """\
 apiVersion: v3.1.0
@@ -70,7 +72,7 @@ def feed(tmp_path: Path) -> ChangeFeed:
     (tmp_path / "plans").mkdir()
     return ChangeFeed(
         name="plans",
-        folder=tmp_path / "plans",
+        source=FilesSource(tmp_path / "plans"),
         contract_path=tmp_path / "plans.odcs.yaml",
         table="raw/plans_changes",
         quarantine_table="raw/plans_quarantine",
@@ -79,7 +81,7 @@ def feed(tmp_path: Path) -> ChangeFeed:
 
 def write(feed: ChangeFeed, name: str, changes: list[Any], extra: bytes = b"") -> None:
     data = b"".join(json.dumps(each).encode() + b"\n" for each in changes) + extra
-    (feed.folder / name).write_bytes(data)
+    (folder_of(feed) / name).write_bytes(data)
 
 
 def derive(lake: Lake, feed: ChangeFeed) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

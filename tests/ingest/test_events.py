@@ -10,7 +10,7 @@ from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.events import EventFeed
 from scale_assets.ingest.feed import account, ingest
 from scale_assets.lake import Lake
-from tests.ingest.conftest import CONTRACT, event, ids, in_batches_of, lines, rows
+from tests.ingest.conftest import CONTRACT, event, folder_of, ids, in_batches_of, lines, rows
 
 
 def test_rerunning_changes_nothing(lake: Lake, feed: EventFeed, deliver) -> None:
@@ -108,13 +108,13 @@ def test_an_empty_file_is_remembered_and_holds_nothing(
     deliver("a.jsonl", b"")
     deliver("b.jsonl", b"\n\n" + lines([event(1)])[:-1])
 
-    assert ingest(lake, feed).num_files == 2
-    assert ingest(lake, feed).num_files == 0
+    assert ingest(lake, feed).num_places == 2
+    assert ingest(lake, feed).num_places == 0
     assert rows(lake)[0]["_position"] == 2
 
 
 def test_a_missing_folder_is_named(lake: Lake, feed: EventFeed) -> None:
-    feed.folder.rmdir()
+    folder_of(feed).rmdir()
     with pytest.raises(IngestError, match=r"views does not exist; create it"):
         ingest(lake, feed)
 
@@ -204,6 +204,6 @@ def test_real_wikipedia_lines_with_an_open_contract(
 ) -> None:
     """39,244 real edits in gz against a contract that they break: all of them are kept."""
     real = next((shared_data_dir / "wikiticker").glob("*.json.gz"))
-    (feed.folder / real.name).symlink_to(real)
+    (folder_of(feed) / real.name).symlink_to(real)
     report = ingest(lake, feed)
     assert report.num_received == report.num_quarantined == 39_244

@@ -13,7 +13,7 @@ from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.events import EventFeed
 from scale_assets.ingest.feed import account, ingest
 from scale_assets.lake import Lake
-from tests.ingest.conftest import CONTRACT, event, in_batches_of, lines, rows
+from tests.ingest.conftest import CONTRACT, event, folder_of, in_batches_of, lines, rows
 
 PROGRAM = """
 import pickle, resource, sys
@@ -46,7 +46,7 @@ def small_batches(feed: EventFeed) -> EventFeed:
     for number in range(4):
         events = [event(number * 10 + n, number + 1) for n in range(10)]
         data = lines([*events, event(0)]) + b"broken\n"
-        (feed.folder / f"{number}.jsonl").write_bytes(data)
+        (folder_of(feed) / f"{number}.jsonl").write_bytes(data)
     return in_batches_of(feed, 2000)
 
 
@@ -89,7 +89,7 @@ def test_an_unfinished_batch_is_finished_with_its_own_contract(
     small_batches.contract_path.write_text(
         CONTRACT.format(version="1.1.0", more="      - {name: color, logicalType: string}\n")
     )
-    (small_batches.folder / "0a.jsonl").write_bytes(lines([event(100, 9)]))
+    (folder_of(small_batches) / "0a.jsonl").write_bytes(lines([event(100, 9)]))
 
     ingest(lake, small_batches)
 
@@ -106,7 +106,7 @@ def test_an_unfinished_batch_whose_file_is_gone_is_named(
     lake: Lake, small_batches: EventFeed
 ) -> None:
     run(lake, small_batches, fault="after_quarantine")
-    (small_batches.folder / "0.jsonl").unlink()
+    (folder_of(small_batches) / "0.jsonl").unlink()
     with pytest.raises(IngestError, match=r"0\.jsonl is gone or changed.*restore the file"):
         ingest(lake, small_batches)
 
