@@ -4,13 +4,16 @@ Dagster opens a new engine for every event, and the last one to close a file in 
 makes SQLite checkpoint and sync it: three syncs per event, paid for every date of every daily
 table. Here each file keeps one connection per process, and commits sync at checkpoints only: a
 power cut may lose the newest log entries, never the file, and what was not logged is due again.
+The events of one step's dates, which Dagster hands over in batches, share one transaction per file.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from dagster import AssetKey, EventLogEntry
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
@@ -28,12 +31,47 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: dict[str, Engine] = {}
+        self._in_batch: dict[str, Connection] = {}  # of the thread that holds the lock
+        self._newest: dict[tuple[AssetKey, str], tuple[EventLogEntry, int]] = {}
+        self._tables: set[str] = set()
         super().__init__(base_dir, inst_data)
+        self._db_lock: Any = threading.RLock()
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        with self._db_lock, self._engine(shard).connect() as connection, connection.begin():
-            yield connection
+        with self._db_lock:
+            if shard in self._in_batch:
+                yield self._in_batch[shard]
+                return
+            with self._engine(shard).connect() as connection, connection.begin():
+                yield connection
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """All events or none, so that Dagster may store them one by one after a failure."""
+        with self._db_lock, ExitStack() as stack:
+            for shard in sorted({INDEX, *(event.run_id for event in events)}):
+                connection = stack.enter_context(self._connect(shard))
+                self._in_batch[shard] = connection
+            stack.callback(self._newest.clear)
+            stack.callback(self._in_batch.clear)
+            super().store_event_batch(events)
+            for event, event_id in self._newest.values():
+                super()._store_asset_event(self._in_batch[INDEX], event, event_id)
+
+    def _store_asset_event(self, conn: Connection, event: EventLogEntry, event_id: int) -> None:
+        """Note the asset's newest event; within a batch only the last of each kind remains."""
+        if not self._in_batch:
+            super()._store_asset_event(conn, event, event_id)
+        elif event.dagster_event and (key := event.dagster_event.asset_key):
+            kind = (key, event.dagster_event.event_type_value)
+            self._newest.pop(kind, None)  # so that the kinds keep the order of their last events
+            self._newest[kind] = (event, event_id)
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the index has the table; asked for every event, and none is ever dropped."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
 
     def _engine(self, shard: str) -> Engine:
         """The file's engine; the file of the oldest run is closed when too many are open."""

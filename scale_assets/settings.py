@@ -125,6 +125,7 @@ class Settings(BaseSettings):
             "SCALE_FEATURE_REGISTRY_PATH": str(self.feature_registry_path),
             "SCALE_LAKE_ROOT": self.lake_dir,
             **(SPARK_ON_LOOPBACK if self.spark_master.startswith("local") else {}),
+            "DAGSTER_EVENT_BATCH_SIZE": "1000",  # one log transaction for a step's dates
             **TELEMETRY_OFF,
         }
 
