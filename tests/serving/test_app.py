@@ -95,6 +95,15 @@ def test_bad_requests_are_told_what_is_wrong(
     assert says in answer.json()["detail"]
 
 
+def test_a_chunked_body_is_counted_though_no_header_says_its_size(client: TestClient) -> None:
+    answer = client.post("/v1/recommend", content=iter([b" " * 10_000] * 10))
+
+    assert answer.status_code == 413
+    assert "65536" in answer.json()["detail"]
+    text = client.get("/metrics").text
+    assert 'scale_requests_total{route="/v1/recommend",status="413"} 1.0' in text
+
+
 def test_a_swapped_release_serves_the_next_request(client: TestClient, releases_dir: Path) -> None:
     write_withdrawal(releases_dir, version="2", weight=0.0)
 
