@@ -45,5 +45,3 @@ class BodyLimit:
 
     def _refusal(self) -> Problem:
         return Problem(413, f"the body is larger than {self.max_bytes} bytes")
-
-

@@ -19,9 +19,7 @@ from scale_assets.contracts.strict_json import INT64_MAX, INT64_MIN
 Check = Callable[[Any], bool]
 Record = dict[str, Any]  # column to JSON value, as a line of JSON would say it; null is left out
 
-CANONICAL_TIME = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}(\d{3})?)?Z", re.ASCII
-)
+CANONICAL_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}(\d{3})?)?Z", re.ASCII)
 CANONICAL_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 

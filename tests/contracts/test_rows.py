@@ -55,9 +55,9 @@ VALUES = st.one_of(
     st.integers(),
     st.floats(allow_nan=False, allow_infinity=False),
 )
-RECORDS = st.dictionaries(
-    st.sampled_from([*GOOD, "unknown"]), VALUES, max_size=4
-).map(lambda changes: {**GOOD, **changes})
+RECORDS = st.dictionaries(st.sampled_from([*GOOD, "unknown"]), VALUES, max_size=4).map(
+    lambda changes: {**GOOD, **changes}
+)
 
 
 def accepts(record: dict[str, Any]) -> bool:
@@ -72,7 +72,9 @@ def accepts(record: dict[str, Any]) -> bool:
 def test_what_is_surely_valid_is_accepted(records: list[dict[str, Any]]) -> None:
     sure = RecordChecker(CONTRACT).surely_valid(records)
 
-    assert [record for record, ok in zip(records, sure, strict=True) if ok and not accepts(record)] == []
+    assert [
+        record for record, ok in zip(records, sure, strict=True) if ok and not accepts(record)
+    ] == []
 
 
 def test_usual_records_are_sure() -> None:
