@@ -48,6 +48,7 @@ def create_app(*, releases_dir: Path, online_store: Path) -> Starlette:
             Problem: _on_problem,
             msgspec.ValidationError: _on_invalid,
             msgspec.DecodeError: _on_malformed,
+            UnicodeDecodeError: _on_malformed,
         },
     )
     app.state.releases = Releases(releases_dir)

@@ -19,6 +19,8 @@ from scale_assets.contracts.strict_json import INT64_MAX, INT64_MIN
 Check = Callable[[Any], bool]
 Record = dict[str, Any]  # column to JSON value, as a line of JSON would say it; null is left out
 
+MAX_VERDICTS = 10_000  # of one pattern, kept in memory
+
 CANONICAL_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}(\d{3})?)?Z", re.ASCII)
 CANONICAL_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
@@ -27,8 +29,10 @@ class RecordChecker:
     """Tells which records surely keep a contract."""
 
     def __init__(self, contract: Contract) -> None:
-        self._checks = [(f.name, f.required, _type_check(f)) for f in contract.fields]
-        self._patterns = [(f.name, f.pattern) for f in contract.fields if f.pattern is not None]
+        self._checks = [
+            (f.name, f.required, (TYPE_CHECKS[f.type], *_constraints(f))) for f in contract.fields
+        ]
+        self._patterns = [(f.name, _Pattern(f.pattern)) for f in contract.fields if f.pattern]
 
     def surely_valid(self, records: Sequence[Record]) -> list[bool]:
         """For each record, True only if ``validate_lines`` accepts it written as JSON."""
@@ -37,31 +41,40 @@ class RecordChecker:
             values = [
                 record.get(name) if ok else None for record, ok in zip(records, sure, strict=True)
             ]
-            matches = pc.match_substring_regex(pa.array(values, pa.string()), pattern)
-            for at, matched in enumerate(matches.to_pylist()):
-                sure[at] = sure[at] and matched is not False
+            for at, matched in enumerate(pattern.matches(values)):
+                sure[at] = sure[at] and matched
         return sure
 
     def _keeps_types(self, record: Record) -> bool:
         num_known = 0
-        for name, required, check in self._checks:
+        for name, required, checks in self._checks:
             value = record.get(name)
             if value is None:
                 if required:
                     return False
-            elif check(value):
-                num_known += 1
-            else:
-                return False
+                continue
+            for check in checks:
+                if not check(value):
+                    return False
+            num_known += 1
         return num_known == len(record)
 
 
-def _type_check(field: Field) -> Check:
-    """One function of a value for everything that the field demands, patterns aside."""
-    checks = [TYPE_CHECKS[field.type], *_constraints(field)]
-    if len(checks) == 1:
-        return checks[0]
-    return lambda value: all(check(value) for check in checks)
+class _Pattern:
+    """An RE2 pattern with its verdicts so far: one call costs as much as hundreds of them."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._verdicts: dict[str | None, bool] = {None: True}
+
+    def matches(self, values: Sequence[str | None]) -> list[bool]:
+        if len(self._verdicts) > MAX_VERDICTS:
+            self._verdicts = {None: True}
+        unknown = list({value for value in values if value not in self._verdicts})
+        if unknown:
+            found = pc.match_substring_regex(pa.array(unknown, pa.string()), self._pattern)
+            self._verdicts.update(zip(unknown, found.to_pylist(), strict=True))
+        return [self._verdicts[value] for value in values]
 
 
 def _constraints(field: Field) -> Iterator[Check]:

@@ -1,5 +1,7 @@
 """What Prometheus scrapes: requests, events by what became of them, and the commits behind them."""
 
+from functools import lru_cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serving.metrics import LATENCY_BUCKETS_S
@@ -58,6 +60,14 @@ class Metrics:
         self.queue = Gauge(
             "scale_collector_queue_bytes", "Bytes that wait to be made durable.", registry=registry
         )
+
+        # Finding the child of some labels costs more than counting it.
+        self._requests_of = lru_cache(self.requests.labels)
+        self._latency_of = lru_cache(self.latency.labels)
+
+    def answered(self, kind: str, status: int, seconds: float) -> None:
+        self._requests_of(kind, status).inc()
+        self._latency_of(kind).observe(seconds)
 
     def text(self) -> bytes:
         """Prometheus' text format."""

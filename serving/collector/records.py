@@ -1,7 +1,7 @@
 """A message as the flat record of its stream: selected, enriched, personal data hidden."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -9,31 +9,25 @@ import msgspec
 
 from scale_assets.contracts import Pseudonyms
 from serving.collector.addresses import truncated
-from serving.collector.clock import event_time, utc_text
+from serving.collector.clock import event_time
 from serving.collector.segment import Message
 from serving.collector.streams import Stream
-
-CLIENT_ADDRESS_PATH = "context.ip"  # as server libraries tell it: never stored in full
 
 encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """What the request says about all of its messages."""
 
     received_at: datetime
+    received_text: str
     source: str
     user_agent: str | None
     client_address: str | None  # truncated
     sent_at: Any
 
 
-Reader = Callable[[Message, Arrival], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One line to be written, its values, and the key that orders it among others."""
 
     stream: Stream
@@ -47,20 +41,33 @@ class RecordMaker:
 
     def __init__(self, stream: Stream, pseudonyms: Pseudonyms | None) -> None:
         self.stream = stream
-        hidden = stream.contract.pii_fields()
-        self._readers = [
-            (column, _hiding(_reader(source), pseudonyms) if column in hidden else _reader(source))
-            for column, source in stream.columns.items()
-        ]
+        self._pseudonyms = pseudonyms
+        self._hidden = [name for name in stream.contract.pii_fields() if name in stream.columns]
+        self._selected = _by_parent(stream.columns)
 
     def record(self, message: Message, arrival: Arrival) -> Record:
         """The stream's record; what a message lacks or gives as null is left out."""
-        values = {}
-        for column, read in self._readers:
-            value = read(message, arrival)
-            if value is not None:
-                values[column] = value
+        enriched = enrich(message, arrival)
+        values: dict[str, Any] = {}
+        for parents, columns in self._selected:
+            inner: Any = enriched
+            for name in parents:
+                inner = inner.get(name)
+                if type(inner) is not dict:
+                    break
+            else:
+                for column, name in columns:
+                    value = inner.get(name)
+                    if value is not None:
+                        values[column] = value
+        self._hide(values)
         return Record(self.stream, values, encode(values) + b"\n", self._key(values))
+
+    def _hide(self, values: dict[str, Any]) -> None:
+        for column in self._hidden:
+            if column in values:
+                assert self._pseudonyms is not None, "loading the streams demands a key"
+                values[column] = self._pseudonyms.of(values[column])
 
     def _key(self, values: Mapping[str, Any]) -> bytes | None:
         column = self.stream.partition_by
@@ -68,53 +75,30 @@ class RecordMaker:
         return None if value is None else str(value).encode()
 
 
-def _hiding(read: Reader, pseudonyms: Pseudonyms | None) -> Reader:
-    assert pseudonyms is not None, "loading the streams demands a key"
-    return lambda message, arrival: pseudonyms.of(read(message, arrival))
-
-
-def _reader(source: str) -> Reader:
-    root, _, rest = source.partition(".")
-    if root == "collector":
-        return FACT_READERS[rest]
-    if not rest:
-        return lambda message, _: message.get(source)
-    at_path = _path_reader(source.split("."))
-    if source == CLIENT_ADDRESS_PATH:
-        return lambda message, arrival: truncated(at_path(message, arrival))
-    return at_path
-
-
-def _path_reader(path: list[str]) -> Reader:
-    *parents, last = path
-
-    def read(message: Message, _: Arrival) -> Any:
-        inner: Any = message
-        for name in parents:
-            inner = inner.get(name)
-            if type(inner) is not dict:
-                return None
-        return inner.get(last)
-
-    return read
-
-
-def _event_time(message: Message, arrival: Arrival) -> Any:
-    sent_at = message.get("sentAt") or arrival.sent_at
-    return event_time(message.get("timestamp"), sent_at, arrival.received_at)
-
-
-def _user_agent(message: Message, arrival: Arrival) -> Any:
-    """That of the person: browsers' libraries copy it, servers' pass it on under context."""
+def enrich(message: Message, arrival: Arrival) -> Message:
+    """The message with what the collector knows of it, and no client address in full."""
     context = message.get("context")
-    given = context.get("userAgent") if type(context) is dict else None
-    return given or arrival.user_agent
+    context = context if type(context) is dict else {}
+    sent_at = message.get("sentAt") or arrival.sent_at
+    known = {
+        "received_at": arrival.received_text,
+        "event_time": event_time(message.get("timestamp"), sent_at, arrival.received_at),
+        "source": arrival.source,
+        # That of the person: browsers' libraries copy it, servers' pass it on.
+        "user_agent": context.get("userAgent") or arrival.user_agent,
+        "client_address": arrival.client_address,
+    }
+    if "ip" in context:
+        context = {**context, "ip": truncated(context["ip"])}
+    return {**message, "context": context, "collector": known}
 
 
-FACT_READERS: dict[str, Reader] = {
-    "received_at": lambda _, arrival: utc_text(arrival.received_at),
-    "event_time": _event_time,
-    "source": lambda _, arrival: arrival.source,
-    "user_agent": _user_agent,
-    "client_address": lambda _, arrival: arrival.client_address,
-}
+def _by_parent(
+    columns: Mapping[str, str],
+) -> list[tuple[tuple[str, ...], list[tuple[str, str]]]]:
+    """The columns with the last names of their paths, by the path above them, walked once."""
+    grouped: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
+    for column, source in columns.items():
+        *parents, name = source.split(".")
+        grouped[tuple(parents)].append((column, name))
+    return list(grouped.items())

@@ -1,6 +1,5 @@
 """Segment's HTTP tracking API: its paths, and what their bodies hold."""
 
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -30,8 +29,7 @@ class _RawBatch(msgspec.Struct):
     batch: list[msgspec.Raw]
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """One request's messages, each with its type and an id, and what it says of them all."""
 
     messages: list[Message]
@@ -68,7 +66,7 @@ def read_envelope(kind: str, body: bytes) -> Envelope:
 def _read_object(body: bytes) -> Message:
     try:
         document = decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, "invalid_json", f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise Refusal(400, "invalid_request", "the body is not an object")

@@ -75,6 +75,7 @@ def test_recommend(
     ("path", "body", "status", "says"),
     [
         ("/v1/predict/withdrawal", b"{", 400, "not JSON"),
+        ("/v1/predict/withdrawal", b'{"registration_id": "\xff"}', 400, "not JSON"),
         ("/v1/predict/withdrawal", b"{}", 422, "registration_id"),
         ("/v1/predict/withdrawal", b'{"registration_id": 7}', 422, "registration_id"),
         ("/v1/predict/withdrawal", b'{"registration_id": "ada", "x": 1}', 422, "x"),
