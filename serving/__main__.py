@@ -8,7 +8,7 @@ import uvloop
 
 from serving.app import create_app
 from serving.errors import ServingError
-from serving.server import serve
+from serving.server import check_address, serve
 
 
 def main() -> int:
@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     try:
+        check_address(options.host, options.port)
         app = create_app(releases_dir=options.releases, online_store=options.online_store)
     except ServingError as error:
         print(f"cannot serve: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ from scale_assets.contracts import ContractError
 from serving.collector.build import build
 from serving.collector.config import read_config
 from serving.errors import ServingError
-from serving.server import serve
+from serving.server import check_address, serve
 
 
 def main() -> int:
@@ -24,6 +24,7 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
         config = read_config(options.config)
+        check_address(config.host, config.port)
         app = build(config)
     except (ServingError, ContractError) as error:
         print(f"cannot collect: {error}", file=sys.stderr)
