@@ -1,5 +1,6 @@
 """The paths, as a Segment client sees them."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 from starlette.testclient import TestClient
 
+from serving.collector import app as app_module
 from serving.collector.build import build
 from serving.collector.config import Config
 from serving.collector.segment import ROUTES
@@ -235,6 +237,50 @@ def test_a_full_queue_is_told_so(config: Config) -> None:
 
     assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
     assert answer.headers["retry-after"] == "1"
+
+
+def test_a_full_disk_acknowledges_nothing_until_there_is_room(
+    config: Config, small_disk: Path
+) -> None:
+    ballast = small_disk / "ballast"
+    full = msgspec.structs.replace(config, feeds_dir=str(small_disk / "feeds"))
+    large = {"batch": [click(2, context={"page": {"path": "x" * 30_000}})] * 5}
+    with TestClient(build(full)) as client:
+        assert client.post("/v1/track", json=click(1), headers=BASIC).is_success
+        ballast.write_bytes(bytes(950 << 10))
+        refused = client.post("/v1/batch", json=large, headers=BASIC)
+        sick = client.get("/healthz").json()
+        ballast.unlink()
+        taken = client.post("/v1/track", json=click(3), headers=BASIC)
+        well = client.get("/healthz").json()
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert refused.headers["retry-after"] == "1"
+    assert sick == {"live": True, "failing": ["clicks"]}
+    assert taken.status_code == 200
+    assert well == {"live": True, "failing": []}
+    files = sorted((small_disk / "feeds" / "clicks").iterdir())
+    ids = [json.loads(line)["event_id"] for path in files for line in path.open()]
+    assert ids == ["m1", "m3"]
+
+
+def test_a_body_that_does_not_come_is_given_up(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(30)
+        return {}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/v1/track", "method": "POST", "headers": []}
+    monkeypatch.setattr(app_module, "BODY_TIMEOUT_S", 0.05)
+    asyncio.run(build(config)(scope, receive, send))
+
+    assert sent[0]["status"] == 408
 
 
 def test_pages_of_the_origins_named_may_send(config: Config) -> None:
