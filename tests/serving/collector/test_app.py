@@ -260,7 +260,7 @@ def test_a_full_disk_acknowledges_nothing_until_there_is_room(
     assert taken.status_code == 200
     assert well == {"live": True, "failing": []}
     files = sorted((small_disk / "feeds" / "clicks").iterdir())
-    ids = [json.loads(line)["event_id"] for path in files for line in path.open()]
+    ids = [json.loads(line)["event_id"] for path in files for line in path.read_text().splitlines()]
     assert ids == ["m1", "m3"]
 
 
