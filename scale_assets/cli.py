@@ -123,6 +123,24 @@ def serve(
 
 
 @app.command()
+def collect(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to bind to.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Take events in over HTTP, as Segment's SDKs send them, into the feeds or into Kafka."""
+    from scale_assets.collect import collect_command
+
+    settings = load_settings()
+    command = collect_command(
+        settings,
+        host=host or settings.collect_host,
+        port=settings.collect_port if port is None else port,
+    )
+    os.execv(command[0], command)
+
+
+@app.command()
 def report() -> None:
     """Write the HTML report of what the lake, the models and the runs hold now."""
     from scale_assets.report import write_report

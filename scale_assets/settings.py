@@ -5,9 +5,10 @@ Every field can be set as ``SCALE_<NAME>`` in the environment or in a ``.env`` f
 
 import os
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 def project_dir() -> Path:
@@ -15,6 +16,9 @@ def project_dir() -> Path:
     here = Path.cwd()
     return next((each for each in (here, *here.parents) if (each / "dg.toml").is_file()), here)
 
+
+# Several values in one variable, with commas.
+Listed = Annotated[tuple[str, ...], NoDecode]
 
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",
@@ -59,8 +63,66 @@ class Settings(BaseSettings):
     )
     serve_host: str = Field(default="127.0.0.1", description="Address that `scale serve` binds to.")
     serve_port: int = Field(default=8000, ge=0, le=65535, description="0 takes any free port.")
+    collect_host: str = Field(
+        default="127.0.0.1", description="Address that `scale collect` binds to."
+    )
+    collect_port: int = Field(default=8001, ge=0, le=65535, description="0 takes any free port.")
+    collect_streams: Path = Field(
+        default_factory=lambda: project_dir() / "collector.yaml",
+        description="Declares which messages the collector keeps, and in which stream.",
+    )
+    collect_write_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Who may send: <source>=<write key>, several with commas.",
+    )
+    collect_pii_key: SecretStr | None = Field(
+        default=None,
+        description="Key of the hash that hides personal data; at least 32 characters.",
+    )
+    collect_pii_key_id: str = Field(
+        default="1",
+        description="Names that key in every pseudonym; give a new key a new id.",
+    )
+    collect_on_breach: Literal["quarantine", "refuse"] = Field(
+        default="quarantine",
+        description="What becomes of an event that breaks its contract: accepted, and set aside by "
+        "ingestion; or refused with 400, so that the sender drops it.",
+    )
+    collect_cors_origins: Listed = Field(
+        default=(),
+        description="Origins of the web pages that may send, such as https://shop.example; * is "
+        "any.",
+    )
+    collect_trusted_proxies: Listed = Field(
+        default=(),
+        description="Addresses or networks whose X-Forwarded-For is believed, such as 10.0.0.0/8.",
+    )
+    collect_events_per_second: float = Field(
+        default=10_000, gt=0, description="Events per second and write key; more get 429."
+    )
+    collect_queue_mib: int = Field(
+        default=64, gt=0, description="MiB of records that may wait to be written; more get 503."
+    )
+    collect_seal_seconds: float = Field(
+        default=60, gt=0, description="Age at which a file of the feed is shown to ingestion."
+    )
+    collect_seal_mib: int = Field(
+        default=64, gt=0, description="Size in MiB at which it is shown earlier."
+    )
+    collect_kafka: SecretStr | None = Field(
+        default=None,
+        description="librdkafka's properties as a JSON object; when set, records go to the topics "
+        "of the streams' names instead of the feeds folder.",
+    )
 
-    @field_validator("data_dir", "input_dir")
+    @field_validator("collect_cors_origins", "collect_trusted_proxies", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("data_dir", "input_dir", "collect_streams")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()

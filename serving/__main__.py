@@ -1,19 +1,14 @@
 """`python -m serving`: one server process over a folder of releases and an online store."""
 
 import argparse
-import asyncio
-import signal
 import sys
 from pathlib import Path
 
 import uvloop
-from granian.constants import Interfaces
-from granian.log import LogLevels
-from granian.server.embed import Server  # one process, no worker to fork
-from starlette.applications import Starlette
 
 from serving.app import create_app
 from serving.errors import ServingError
+from serving.server import check_address, serve
 
 
 def main() -> int:
@@ -25,23 +20,13 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     try:
+        check_address(options.host, options.port)
         app = create_app(releases_dir=options.releases, online_store=options.online_store)
     except ServingError as error:
         print(f"cannot serve: {error}", file=sys.stderr)
         return 1
-    uvloop.run(serve(app, options.host, options.port))
+    uvloop.run(serve(app, host=options.host, port=options.port))
     return 0
-
-
-async def serve(app: Starlette, host: str, port: int) -> None:
-    """Listen until SIGINT or SIGTERM, then finish the requests in flight."""
-    server = Server(
-        app, address=host, port=port, interface=Interfaces.ASGI, log_level=LogLevels.error
-    )
-    loop = asyncio.get_running_loop()
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(stop, server.stop)
-    await server.serve()
 
 
 if __name__ == "__main__":

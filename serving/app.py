@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from serving.bodies import BodyLimit
 from serving.errors import Problem, problem
 from serving.features import OnlineFeatures
 from serving.metrics import Metrics, metrics
@@ -39,11 +40,15 @@ def create_app(*, releases_dir: Path, online_store: Path) -> Starlette:
             Route("/openapi.json", openapi),
             Route("/docs", docs),
         ],
-        middleware=[Middleware(BaseHTTPMiddleware, dispatch=observe)],
+        middleware=[
+            Middleware(BaseHTTPMiddleware, dispatch=observe),
+            Middleware(BodyLimit, max_bytes=MAX_BODY_BYTES),
+        ],
         exception_handlers={
             Problem: _on_problem,
             msgspec.ValidationError: _on_invalid,
             msgspec.DecodeError: _on_malformed,
+            UnicodeDecodeError: _on_malformed,
         },
     )
     app.state.releases = Releases(releases_dir)
@@ -67,12 +72,9 @@ async def ready(request: Request) -> JSONResponse:
 async def observe(
     request: Request, call_next: Callable[[Request], Awaitable[Response]]
 ) -> Response:
-    """Count and time every request; refuse bodies that no request of ours can need."""
+    """Count and time every request."""
     started = time.perf_counter()
-    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
-        response = problem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
-    else:
-        response = await call_next(request)
+    response = await call_next(request)
     route = request.scope.get("route")
     label = route.path if isinstance(route, Route) else "unmatched"
     request.app.state.metrics.requests.labels(label, str(response.status_code)).inc()

@@ -156,7 +156,7 @@ def test_loading_the_definitions_imports_nothing_heavy(first_home: Path, times: 
     assert loaded.stdout.split() == [], times
 
 
-@pytest.mark.parametrize("package", ["serving.app", "training.run"])
+@pytest.mark.parametrize("package", ["serving.app", "serving.collector.__main__", "training.run"])
 def test_serving_and_training_run_without_dagster(package: str) -> None:
     banned = ("dagster", "torch") if package.startswith("serving") else ("dagster",)
     code = f"import sys, {package}; print(*sorted(set({banned!r}) & set(sys.modules)))"

@@ -9,6 +9,8 @@ from scale_assets.contracts.evolve import Mode, Violation, check_compatible, che
 from scale_assets.contracts.faults import Rule
 from scale_assets.contracts.model import Contract, ContractError, Field
 from scale_assets.contracts.odcs import load_contract, parse_contract
+from scale_assets.contracts.pseudonyms import Pseudonyms
+from scale_assets.contracts.rows import RecordChecker
 from scale_assets.contracts.tables import validate_table
 from scale_assets.contracts.validate import QUARANTINE_SCHEMA, Validated, validate_lines
 
@@ -18,6 +20,8 @@ __all__ = [
     "ContractError",
     "Field",
     "Mode",
+    "Pseudonyms",
+    "RecordChecker",
     "Rule",
     "Validated",
     "ValidatedChanges",

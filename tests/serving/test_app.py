@@ -75,6 +75,7 @@ def test_recommend(
     ("path", "body", "status", "says"),
     [
         ("/v1/predict/withdrawal", b"{", 400, "not JSON"),
+        ("/v1/predict/withdrawal", b'{"registration_id": "\xff"}', 400, "not JSON"),
         ("/v1/predict/withdrawal", b"{}", 422, "registration_id"),
         ("/v1/predict/withdrawal", b'{"registration_id": 7}', 422, "registration_id"),
         ("/v1/predict/withdrawal", b'{"registration_id": "ada", "x": 1}', 422, "x"),
@@ -93,6 +94,15 @@ def test_bad_requests_are_told_what_is_wrong(
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert says in answer.json()["detail"]
+
+
+def test_a_chunked_body_is_counted_though_no_header_says_its_size(client: TestClient) -> None:
+    answer = client.post("/v1/recommend", content=iter([b" " * 10_000] * 10))
+
+    assert answer.status_code == 413
+    assert "65536" in answer.json()["detail"]
+    text = client.get("/metrics").text
+    assert 'scale_requests_total{route="/v1/recommend",status="413"} 1.0' in text
 
 
 def test_a_swapped_release_serves_the_next_request(client: TestClient, releases_dir: Path) -> None:

@@ -1,0 +1,73 @@
+"""Starts the collector with what the settings say, its secrets out of the command line."""
+
+import json
+import os
+import sys
+from typing import Any
+
+from scale_assets.errors import ScaleError
+from scale_assets.settings import Settings
+
+
+def collect_command(settings: Settings, *, host: str, port: int) -> list[str]:
+    """How to become the collector: its process holds neither torch nor Dagster.
+
+    The configuration waits in a pipe: everybody on the machine can read a command line.
+    """
+    document = json.dumps(collector_config(settings, host=host, port=port)).encode()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)  # a document larger than a pipe fails here, it does not hang
+    os.write(writing, document)
+    os.close(writing)
+    os.set_inheritable(reading, True)
+    return [sys.executable, "-m", "serving.collector", "--config", f"/dev/fd/{reading}"]
+
+
+def collector_config(settings: Settings, *, host: str, port: int) -> dict[str, Any]:
+    """The document that serving/collector/config.py reads."""
+    pii_key = settings.collect_pii_key
+    return {
+        "host": host,
+        "port": port,
+        "streams": str(settings.collect_streams),
+        "feeds_dir": str(settings.feeds_dir),
+        "write_keys": _write_keys(settings.collect_write_keys.get_secret_value()),
+        "pii_key": None if pii_key is None else pii_key.get_secret_value(),
+        "pii_key_id": settings.collect_pii_key_id,
+        "on_breach": settings.collect_on_breach,
+        "cors_origins": settings.collect_cors_origins,
+        "trusted_proxies": settings.collect_trusted_proxies,
+        "events_per_second": settings.collect_events_per_second,
+        "queue_mib": settings.collect_queue_mib,
+        "seal_seconds": settings.collect_seal_seconds,
+        "seal_mib": settings.collect_seal_mib,
+        "kafka": _kafka_properties(settings),
+    }
+
+
+def _write_keys(text: str) -> dict[str, str]:
+    """Source name to key, from ``web=abc,backend=def``."""
+    keys: dict[str, str] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        source, separator, key = part.partition("=")
+        if not (separator and source and key):
+            raise ScaleError(
+                "SCALE_COLLECT_WRITE_KEYS: an entry is not <source>=<write key>; write "
+                "web=<key>, several with commas"
+            )
+        if source in keys:
+            raise ScaleError(f"SCALE_COLLECT_WRITE_KEYS: source {source!r} is given twice")
+        keys[source] = key
+    return keys
+
+
+def _kafka_properties(settings: Settings) -> dict[str, str] | None:
+    if settings.collect_kafka is None:
+        return None
+    try:
+        found = json.loads(settings.collect_kafka.get_secret_value())
+    except json.JSONDecodeError as error:
+        raise ScaleError(f"SCALE_COLLECT_KAFKA is not JSON: {error.msg}") from None
+    if not isinstance(found, dict):
+        raise ScaleError('SCALE_COLLECT_KAFKA must be an object: {"bootstrap.servers": "..."}')
+    return {name: str(value) for name, value in found.items()}

@@ -1,0 +1,1 @@
+"""The HTTP collector: Segment's tracking API in, validated JSON lines out, answered when durable."""

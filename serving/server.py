@@ -1,0 +1,43 @@
+"""One process that serves an ASGI application until it is told to stop, then drains."""
+
+import asyncio
+import ipaddress
+import signal
+import socket
+
+from granian.constants import Interfaces
+from granian.log import LogLevels
+from granian.server.embed import Server  # one process, no worker to fork
+from starlette.types import ASGIApp
+
+from serving.errors import ServingError
+
+
+def check_address(host: str, port: int) -> None:
+    """Find out now that an address cannot be bound to; the server would only panic.
+
+    Raises:
+        ServingError: It is none of this machine's, or another program listens there.
+    """
+    try:
+        is_ipv6 = ipaddress.ip_address(host).version == 6
+        with socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET) as probe:
+            # As the server binds: processes of one kind may share a port and its connections.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            probe.bind((host, port))
+    except (ValueError, OSError) as error:
+        raise ServingError(
+            f"{host}:{port} cannot be bound to: {error}; give an IP address and a free port"
+        ) from None
+
+
+async def serve(app: ASGIApp, *, host: str, port: int) -> None:
+    """Listen until SIGINT or SIGTERM, then finish the requests in flight and the lifespan."""
+    server = Server(
+        app, address=host, port=port, interface=Interfaces.ASGI, log_level=LogLevels.error
+    )
+    loop = asyncio.get_running_loop()
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(stop, server.stop)
+    await server.serve()
