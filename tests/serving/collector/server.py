@@ -17,6 +17,7 @@ import msgspec
 
 from scale_assets.ingest.events import EventFeed
 from scale_assets.ingest.feed import IngestReport, account, ingest
+from scale_assets.ingest.file_source import FilesSource
 from scale_assets.lake import Lake
 from serving.collector.config import Config
 
@@ -94,7 +95,7 @@ def interactions(config: Config) -> EventFeed:
     """The example's stream, as its defs.yaml declares it."""
     return EventFeed(
         name="interactions",
-        folder=Path(config.feeds_dir) / "interactions",
+        source=FilesSource(Path(config.feeds_dir) / "interactions"),
         contract_path=CONTRACT,
         table="raw/interactions",
         quarantine_table="raw/interactions_quarantine",
