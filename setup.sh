@@ -32,7 +32,7 @@ find_links=$("$PYTHON" -m pip config get global.find-links 2>/dev/null || true)
 find_links=${PIP_FIND_LINKS:-$find_links}
 if [ -n "$find_links${PIP_NO_INDEX:-}${PIP_INDEX_URL:-}" ]; then
     [ -x "$VENV/bin/python" ] || "$UV" venv --quiet --python "$PYTHON" "$VENV"
-    "$UV" export --quiet --frozen --all-groups --no-emit-project --no-hashes -o "$VENV/locked.txt"
+    "$UV" export --quiet --frozen --no-emit-project --no-hashes -o "$VENV/locked.txt"
     set -- --quiet --python "$VENV/bin/python"
     for folder in $find_links; do set -- "$@" --find-links "$folder"; done
     [ -z "${PIP_NO_INDEX:-}" ] || set -- "$@" --no-index
@@ -40,5 +40,5 @@ if [ -n "$find_links${PIP_NO_INDEX:-}${PIP_INDEX_URL:-}" ]; then
     "$UV" pip install --compile-bytecode "$@" -r "$VENV/locked.txt"
     "$UV" pip install "$@" --no-deps -e .
 else
-    "$UV" sync --compile-bytecode --quiet --frozen --all-groups --python "$PYTHON"
+    "$UV" sync --compile-bytecode --quiet --frozen --python "$PYTHON"
 fi
