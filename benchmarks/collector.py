@@ -152,7 +152,7 @@ def load(contender: Contender, script: Path, seconds: int, core: int) -> None:
     command: Sequence[str] = [
         *("taskset", "-c", str(core), "wrk", "--threads", "1"),
         *("--connections", str(NUM_CONNECTIONS), "--duration", f"{seconds}s"),
-        *("--script", str(script), f"{contender.url}/v1/track"),
+        *("--timeout", "30s", "--script", str(script), f"{contender.url}/v1/track"),
     ]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in said or "Socket errors" in said:

@@ -2,15 +2,21 @@
 
 import asyncio
 import ipaddress
+import resource
 import signal
 import socket
 
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server  # one process, no worker to fork
 from starlette.types import ASGIApp
 
 from serving.errors import ServingError
+
+BACKLOG = 1024
+# A connection that waits for its next request counts, for up to 30 seconds.
+MAX_CONNECTIONS = 16_384
+OTHER_FILES = 128
 
 
 def check_address(host: str, port: int) -> None:
@@ -32,10 +38,28 @@ def check_address(host: str, port: int) -> None:
         ) from None
 
 
+def _max_connections() -> int:
+    """As many as files may be open, after asking for as many as it takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + OTHER_FILES
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return max(1, limit - OTHER_FILES)
+
+
 async def serve(app: ASGIApp, *, host: str, port: int) -> None:
     """Listen until SIGINT or SIGTERM, then finish the requests in flight and the lifespan."""
     server = Server(
-        app, address=host, port=port, interface=Interfaces.ASGI, log_level=LogLevels.error
+        app,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,  # it gives up connections that say nothing; with HTTP/2 it waits
+        websockets=False,
+        backlog=BACKLOG,
+        backpressure=_max_connections(),
+        log_level=LogLevels.error,
     )
     loop = asyncio.get_running_loop()
     for stop in (signal.SIGINT, signal.SIGTERM):

@@ -79,8 +79,7 @@ class _Pattern:
 
 def _constraints(field: Field) -> Iterator[Check]:
     if field.allowed is not None:
-        allowed = frozenset((type(value), value) for value in field.allowed)
-        yield lambda value: (type(value), value) in allowed
+        yield frozenset(field.allowed).__contains__
     low, high = field.min_length, field.max_length
     if low is not None or high is not None:
         yield lambda value: (low or 0) <= len(value) <= (math.inf if high is None else high)

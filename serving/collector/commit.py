@@ -98,22 +98,19 @@ class GroupCommit:
         while not (self._closing and not self._waiting):
             await self._arrival.wait()
             self._arrival.clear()
-            await self._gather()
             group, self._waiting = self._waiting, []
-            try:
-                await self._commit(group)
-            except Exception as error:  # a bug of ours must not stop the commits
-                log.exception("a commit failed")
-                for pending in group:
-                    pending.fail(error)
-            self._num_bytes -= sum([pending.num_bytes for pending in group])
+            if group:
+                await self._settle(group)
 
-    async def _gather(self) -> None:
-        """Let in what arrives in this turn of the event loop and the ones right after it."""
-        num_waiting = 0
-        while len(self._waiting) > num_waiting:
-            num_waiting = len(self._waiting)
-            await asyncio.sleep(0)
+    async def _settle(self, group: list[Pending]) -> None:
+        """Answer everybody in the group; a bug of ours must not stop the next one."""
+        try:
+            await self._commit(group)
+        except Exception as error:
+            log.exception("a commit failed")
+            for pending in group:
+                pending.fail(error)
+        self._num_bytes -= sum([pending.num_bytes for pending in group])
 
     async def _commit(self, group: list[Pending]) -> None:
         started = time.perf_counter()
@@ -124,7 +121,8 @@ class GroupCommit:
                 by_stream[record.stream].append((pending, at, record))
         for stream, placed in by_stream.items():
             await self._validate(stream, placed)
-        await asyncio.gather(*(self._write(stream, placed) for stream, placed in by_stream.items()))
+        writes = [self._write(stream, placed) for stream, placed in by_stream.items()]
+        await (writes[0] if len(writes) == 1 else asyncio.gather(*writes))
         for pending in group:
             if not pending.done.done():
                 pending.done.set_result(None)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,29 @@ def test_sigterm_under_load_keeps_every_event_that_was_answered(tmp_path: Path) 
     ids = sealed_ids(config)
     assert len(ids) == len(set(ids))
     assert set(answered) <= set(ids)
+
+
+def test_connections_that_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
+    config = example_config(tmp_path)
+    with running(config, tmp_path) as server, ExitStack() as silent:
+        for _ in range(300):
+            silent.enter_context(socket.create_connection(("127.0.0.1", config.port), timeout=10))
+
+        assert send(server.url, {"messageId": "m1"}) == 200
+
+
+def test_a_client_that_leaves_in_the_middle_is_no_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = example_config(tmp_path)
+    with running(config, tmp_path) as server:
+        for told in (b"POST /v1/page HT", b"POST /v1/page HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"):
+            with socket.create_connection(("127.0.0.1", config.port)) as leaving:
+                leaving.sendall(told)
+        assert send(server.url, {"messageId": "m1"}) == 200
+
+    assert sealed_ids(config) == ["m1"]
+    assert capfd.readouterr().err == ""
 
 
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
