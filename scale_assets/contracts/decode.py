@@ -36,7 +36,7 @@ class Decoder:
 
     wire_schema: pa.Schema
     fast: Callable[[bytes], pa.Table | Refused]  # whole lines
-    strict: Callable[[bytes], dict[str, Any]]  # one line; raises LineFault
+    strict: Callable[[bytes], dict[str, Any] | None]  # one line, None to ignore; raises LineFault
     skips_values: bool = False  # whether fast passes over values that the wire schema lacks
     unwrap: Callable[[bytes], tuple[bytes, int]] | None = None  # the lines inside their wrapping,
     # and the bytes that each line lost by it
@@ -45,13 +45,14 @@ class Decoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """``rows[i]`` is the line of ``wire`` row i; other lines are faults, tombstones or blank."""
+    """``rows[i]`` is the line of ``wire`` row i; the others are faults, ignored or blank."""
 
     wire: pa.Table
     rows: np.ndarray
     faults: dict[int, Fault]
     num_received: int
     num_tombstones: int = 0
+    num_ignored: int = 0  # lines that strict reading passed over
 
 
 def decode_block(
@@ -127,7 +128,11 @@ def is_utf8(data: bytes) -> bool:
 
 def _is_finite(table: pa.Table) -> bool:
     """False when a double is not a number: pyarrow reads NaN and Infinity, JSON has neither."""
-    doubles = (column for column in table.itercolumns() if pa.types.is_floating(column.type))
+    columns = (
+        pc.list_flatten(column) if pa.types.is_list(column.type) else column
+        for column in table.itercolumns()
+    )
+    doubles = (column for column in columns if pa.types.is_floating(column.type))
     return all(pc.all(pc.is_finite(column)).as_py() is not False for column in doubles)
 
 
@@ -172,6 +177,7 @@ def _search(
         faults=faults,
         num_received=len(received),
         num_tombstones=len(received) - len(records),
+        num_ignored=pieces.num_ignored,
     )
 
 
@@ -213,6 +219,7 @@ class _Pieces:
         self.tables: list[pa.Table] = []
         self.rows: list[int] = []
         self.records: list[dict[str, Any]] = []  # read strictly since the last table
+        self.num_ignored = 0
 
     def add(self, table: pa.Table, rows: Sequence[int]) -> None:
         self._flush()
@@ -222,10 +229,15 @@ class _Pieces:
     def read_strictly(self, rows: Sequence[int]) -> None:
         for row in rows:
             try:
-                self.records.append(self.decoder.strict(self.lines[row]))
-                self.rows.append(row)
+                record = self.decoder.strict(self.lines[row])
             except LineFault as refused:
                 self.faults[row] = refused.fault
+                continue
+            if record is None:
+                self.num_ignored += 1
+            else:
+                self.records.append(record)
+                self.rows.append(row)
 
     def joined(self) -> tuple[pa.Table, np.ndarray]:
         self._flush()

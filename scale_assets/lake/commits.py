@@ -1,6 +1,6 @@
 """One way to commit: Parquet files already in place, and everything else, in one Delta commit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -95,6 +95,38 @@ def append(
         metadata=metadata,
     )
     return Commit(version=version, num_rows=data.num_rows)
+
+
+def rewrite(
+    handle: DeltaTable,
+    parts: Iterable[pa.Table | pa.RecordBatchReader],
+    *,
+    replace: Sequence[Filter] | None,
+    metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Put rows in the place of the partitions that ``replace`` selects, in one commit.
+
+    The rows may lie in any partition. From the snapshot of the handle, like ``append``; None
+    replaces nothing.
+    """
+    schema = arrow_schema(handle)
+    partition_by = list(handle.metadata().partition_columns)
+    fault_point("before_write")
+    folder = handle.table_uri.removeprefix("file://")
+    actions = [
+        action
+        for part in parts
+        for action in write_files(folder, part, partition_by=partition_by, schema=schema)
+    ]
+    return commit_files(
+        handle,
+        actions,
+        schema=schema,
+        partition_by=partition_by,
+        mode="append" if replace is None else "overwrite",
+        replace=replace,
+        metadata=metadata,
+    )
 
 
 def at_newest(handle: DeltaTable) -> DeltaTable:
