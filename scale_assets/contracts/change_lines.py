@@ -23,6 +23,7 @@ from scale_assets.contracts.validate import (
     MAX_LINE_BYTES,
     QUARANTINE_SCHEMA,
     Block,
+    Lines,
     blocks_of,
     map_blocks,
     settle,
@@ -63,13 +64,12 @@ def validate_change_lines(
     Of an iterable every item counts: one that is None, empty or blank is a tombstone.
     """
     schema = change_schema(contract)
-    if not isinstance(data, Record):
-        data = [TOMBSTONE if each is None or not bytes(each).strip() else each for each in data]
+    records: Lines = data if isinstance(data, Record) else [_record(each) for each in data]
 
     def one(block: Block) -> ValidatedChanges:
         return _validate_block(contract, schema, block, max_line_bytes)
 
-    parts = map_blocks(one, blocks_of(data, first_position))
+    parts = map_blocks(one, blocks_of(records, first_position))
     accepted = [part.accepted for part in parts] or [schema.empty_table()]
     quarantined = [part.quarantined for part in parts] or [QUARANTINE_SCHEMA.empty_table()]
     return ValidatedChanges(
@@ -79,6 +79,10 @@ def validate_change_lines(
         num_tombstones=sum(part.num_tombstones for part in parts),
         num_messages=sum(part.num_messages for part in parts),
     )
+
+
+def _record(value: Record | None) -> Record:
+    return TOMBSTONE if value is None or not bytes(value).strip() else value
 
 
 def _validate_block(

@@ -151,7 +151,8 @@ def _may_move(contract: Contract, wire: pa.Table) -> np.ndarray:
             differs = is_whole
         else:
             differs = pc.or_(differs, pc.fill_null(pc.not_equal(before, after), False))
-    return pc.and_(is_whole, differs).to_numpy(zero_copy_only=False)
+    mask: np.ndarray = pc.and_(is_whole, differs).to_numpy(zero_copy_only=False)
+    return mask
 
 
 def _old_keys(

@@ -132,9 +132,10 @@ def _collected(
 
 def _parsed(text: str | None, type_: pa.Decimal128Type) -> Decimal | None:
     try:
-        return pa.array([text], pa.string()).cast(type_)[0].as_py()
+        found: Decimal | None = pa.array([text], pa.string()).cast(type_)[0].as_py()
     except pa.ArrowInvalid:
         return None
+    return found
 
 
 def _rescaled(value: dict[str, Any] | None, type_: pa.Decimal128Type) -> Decimal | None:

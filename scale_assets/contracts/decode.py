@@ -143,9 +143,9 @@ def _is_risky(data: bytes, num_lines: int) -> bool:
     if data.count(b"[") + data.count(b"{") - num_lines < MAX_NESTING:
         return False
     bytes_ = np.frombuffer(data, np.uint8)
-    starts = np.concatenate(([0], np.flatnonzero(bytes_[:-1] == NEWLINE) + 1))
-    openers = (bytes_ == OPEN) | (bytes_ == ord("["))
-    return bool(np.add.reduceat(openers, starts, dtype=np.int64).max() > MAX_NESTING)
+    openers = np.flatnonzero((bytes_ == OPEN) | (bytes_ == ord("[")))
+    lines = np.searchsorted(np.flatnonzero(bytes_ == NEWLINE), openers)
+    return bool((lines[MAX_NESTING:] == lines[:-MAX_NESTING]).any())
 
 
 def _search(

@@ -43,10 +43,11 @@ def strict_envelope(
     line: bytes, kinds: Mapping[str, Kind], contract: Contract
 ) -> dict[str, Any] | None:
     """One event as a flat wire row, or None where it is no change; raises LineFault."""
-    members: list[tuple[str, Any]] | None = read_object(line)
-    if members is not None and {name for name, _ in members} == {"schema", "payload"}:
-        members, schema = _object("payload", dict(members)["payload"]), dict(members)["schema"]
-        check_schema(schema, contract)
+    given = read_object(line)
+    members: list[tuple[str, Any]] | None = given
+    if {name for name, _ in given} == {"schema", "payload"}:
+        check_schema(dict(given)["schema"], contract)
+        members = _object("payload", dict(given)["payload"])
     if members is None or _is_no_change(members):
         return None
     envelope: dict[str, Any] = {}

@@ -54,7 +54,8 @@ def _binlog(wire: pa.Table, column: str) -> Positions:
 
 def _hex(wire: pa.Table, column: str) -> Positions:
     serials = wire["event_serial_no"].to_pylist()
-    lsns, ordinals = [], []
+    lsns: list[int | None] = []
+    ordinals: list[int | None] = []
     for text, serial in zip(wire[column].to_pylist(), serials, strict=True):
         parts = HEX_LSN.match(text or "")
         if parts is None:

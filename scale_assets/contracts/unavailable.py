@@ -46,4 +46,5 @@ def _unavailable_lists(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _true(mask: pa.ChunkedArray) -> np.ndarray:
-    return pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+    filled: np.ndarray = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+    return filled

@@ -1,6 +1,8 @@
 """One row per key that exists: its newest values, and when they happened and reached us."""
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from scale_assets.contracts import Contract
@@ -18,9 +20,9 @@ from scale_assets.lake.duckdb_types import literal, quoted
 from scale_assets.lake.fit import arrow_schema, fit
 from scale_assets.lake.merge import merge_states
 
-# Fields to take from the row that is there, and fields that have no value because the row is new.
-CARRIED, LOST = "_carried", "_lost"
 IS_GONE = "_is_gone"
+# Fields to take from the row that is there, and fields without a value because the row is new.
+CARRIED, LOST = "_carried", "_lost"
 
 
 def current_schema(contract: Contract) -> pa.Schema:
@@ -45,24 +47,16 @@ def merge_current(handle: DeltaTable, contract: Contract, news: News) -> None:
     Raises:
         ConcurrentCommit: Somebody committed since the handle read.
     """
-    unchanged = news.facts.unchanged
     columns = current_schema(contract).names
-    expressions = [*map(quoted, columns), f"{GONE} as {IS_GONE}"]
-    if unchanged:
-        for name, holds in ((CARRIED, "_life = 0"), (LOST, "_life > 0")):
-            expressions.append(f"case when {holds} then {UNAVAILABLE.name} end as {name}")
-    newest = news.connection.sql(f"""
-        select {", ".join(expressions)}
-        from ({states_sql(contract, f"from {NEWS}", news.facts)})
-        qualify {_is_newest(contract)}
-    """)
-    rows = newest.to_arrow_table()
     inserts = {name: f"source.{quoted(name)}" for name in columns}
     updates = {name: inserts[name] for name in columns if name not in contract.primary_key}
-    updates |= {name: _carried(name) for name in unchanged}
-    if unchanged:
+    if news.facts.unchanged:
+        rows = _newest_states(contract, news)
+        updates |= {name: _carried(name) for name in news.facts.unchanged}
         inserts[UNAVAILABLE.name] = f"coalesce(source.{LOST}, source.{CARRIED})"
         updates[UNAVAILABLE.name] = _STILL_UNAVAILABLE
+    else:
+        rows = _newest_changes(contract, news)
     merge_states(
         handle,
         _fitted(rows, handle),
@@ -72,6 +66,31 @@ def merge_current(handle: DeltaTable, contract: Contract, news: News) -> None:
         inserts=inserts,
         metadata=news.shown.metadata(),
     )
+
+
+def _newest_changes(contract: Contract, news: News) -> pa.Table:
+    """The newest change of each key, all of whose values were sent."""
+    key = list(contract.primary_key)
+    numbered = news.rows.select(key).append_column("_row", pa.array(np.arange(len(news.rows))))
+    last = numbered.group_by(key).aggregate([("_row", "max")])["_row_max"]
+    newest = news.rows.take(last)
+    columns = [name for name in current_schema(contract).names if name != UNAVAILABLE.name]
+    is_gone = pc.is_in(newest["op"], value_set=pa.array(["d", "t"]))
+    return newest.select(columns).append_column(IS_GONE, is_gone)
+
+
+def _newest_states(contract: Contract, news: News) -> pa.Table:
+    """The newest state of each key, and which of its values the news do not tell."""
+    columns = names(current_schema(contract).names)
+    with news.in_duckdb() as connection:
+        return connection.sql(f"""
+            select
+                {columns}, {GONE} as {IS_GONE},
+                case when _life = 0 then {UNAVAILABLE.name} end as {CARRIED},
+                case when _life > 0 then {UNAVAILABLE.name} end as {LOST}
+            from ({states_sql(contract, f"from {NEWS}", news.facts)})
+            qualify {_is_newest(contract)}
+        """).to_arrow_table()
 
 
 _STILL_UNAVAILABLE = f"""

@@ -6,7 +6,6 @@ with it. Where they cannot simply be added, the table is made anew from all; the
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,9 +28,6 @@ from scale_assets.lake.commits import retried
 from scale_assets.lake.fit import arrow_schema, delta_schema
 from scale_assets.lake.history import last_metadata, num_rows
 from scale_assets.lake.snapshots import snapshot_dataset
-
-if TYPE_CHECKING:
-    import duckdb
 
 __all__ = ["Derived", "current_schema", "derive_current", "derive_history", "history_schema"]
 
@@ -90,35 +86,34 @@ class _Kept:
 
 def _derive(lake: Lake, contract: Contract, kept: _Kept, *, changes: str, table: str) -> Derived:
     source = lake.open(changes)
-    with duckdb_in_utc() as connection:
-        anew = _add(connection, lake, contract, kept, source=source, changes=changes, table=table)
-        if anew is not None:
-            sql, facts, shown = all_changes(connection, contract, source)
-            rows = connection.sql(kept.rows_sql(contract, sql, facts)).to_arrow_reader()
-            metadata = shown.metadata()
-            lake.overwrite(table, rows, partition_by=kept.partition_by, metadata=metadata)
+    anew = _add(lake, contract, kept, source=source, changes=changes, table=table)
+    if anew is not None:
+        _make(lake, contract, kept, source=source, table=table)
     handle = lake.open(table)
     return Derived(
         table=table,
         version=int(handle.version()),
         changes_version=int(source.version()),
         num_rows=num_rows(handle),
-        num_unavailable=snapshot_dataset(handle).count_rows(
-            filter=pc.field(UNAVAILABLE.name).is_valid()
-        ),
+        num_unavailable=_num_unavailable(handle),
         made_anew=None if anew is None else anew.reason,
     )
 
 
+def _make(lake: Lake, contract: Contract, kept: _Kept, *, source: DeltaTable, table: str) -> None:
+    with duckdb_in_utc() as connection:
+        sql, facts, shown = all_changes(connection, contract, source)
+        rows = connection.sql(kept.rows_sql(contract, sql, facts)).to_arrow_reader()
+        lake.overwrite(
+            table,
+            rows.cast(kept.schema),
+            partition_by=kept.partition_by,
+            metadata=shown.metadata(),
+        )
+
+
 def _add(
-    connection: "duckdb.DuckDBPyConnection",
-    lake: Lake,
-    contract: Contract,
-    kept: _Kept,
-    *,
-    source: DeltaTable,
-    changes: str,
-    table: str,
+    lake: Lake, contract: Contract, kept: _Kept, *, source: DeltaTable, changes: str, table: str
 ) -> Anew | None:
     """Add what is new; or say why the table has to be made anew."""
     if not lake.exists(table):
@@ -129,10 +124,9 @@ def _add(
         return Anew("the table does not say what it shows")
     if not _is_kept_so(handle, kept):
         return Anew("the columns changed")
-    if shown.changes_version == source.version() and shown.changes_id == source.metadata().id:
+    if shown.changes_version == source.version() and shown.changes_id == str(source.metadata().id):
         return None
     news = new_changes(
-        connection,
         contract,
         source,
         shown=shown,
@@ -140,9 +134,14 @@ def _add(
     )
     if isinstance(news, Anew):
         return news
-    if not news.is_empty:
+    if len(news.rows):
         kept.add(handle, contract, news)
     return None
+
+
+def _num_unavailable(handle: DeltaTable) -> int:
+    is_missing = pc.field(UNAVAILABLE.name).is_valid()
+    return int(snapshot_dataset(handle).count_rows(filter=is_missing))
 
 
 def _is_kept_so(handle: DeltaTable, kept: _Kept) -> bool:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
@@ -19,12 +20,13 @@ from scale_assets.ingest.states import (
     needed_schema,
 )
 from scale_assets.lake.history import files_added_since
-from scale_assets.lake.snapshots import relation_sql
+from scale_assets.lake.snapshots import files_table, relation_sql
 
 if TYPE_CHECKING:
     import duckdb
 
 NEWS = "news"  # the new changes, in DuckDB
+IN_ORDER = [(name, "ascending", "at_start") for name in SORT]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +53,18 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class News:
-    """New changes, as the table ``news`` of a DuckDB connection."""
+    """New changes, in the order of the source's log."""
 
-    connection: "duckdb.DuckDBPyConnection"
-    is_empty: bool
+    rows: pa.Table
     facts: Facts
     shown: Shown  # what the table will show with them
+
+    @contextmanager
+    def in_duckdb(self) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """A connection that knows them as ``news``."""
+        with duckdb_in_utc() as connection:
+            connection.register(NEWS, self.rows)
+            yield connection
 
 
 @dataclass(frozen=True)
@@ -80,17 +88,20 @@ def all_changes(
 ) -> tuple[str, Facts, Shown]:
     """A SELECT of every change, what they hold, and what a table made of them shows."""
     sql = changes_sql(contract, list(changes.file_uris()))
-    facts = facts_of(connection, sql)
+    ((has_truncates, unchanged, has_moves),) = connection.sql(facts_sql(sql)).fetchall()
+    facts = Facts(
+        has_truncates=has_truncates, unchanged=tuple(sorted(unchanged)), has_moves=has_moves
+    )
+    newest = f"select {names(SORT)} from ({sql}) order by {NEWEST_FIRST} limit 1"
     shown = Shown(
         changes_id=str(changes.metadata().id),
         changes_version=int(changes.version()),
-        newest=_first(connection, NEWEST_FIRST, of=f"({sql})"),
+        newest=[value for row in connection.sql(newest).fetchall() for value in row],
     )
     return sql, facts, shown
 
 
 def new_changes(
-    connection: "duckdb.DuckDBPyConnection",
     contract: Contract,
     changes: DeltaTable,
     *,
@@ -104,20 +115,15 @@ def new_changes(
     added = files_added_since(changes, earlier)
     if added is None:
         return Anew("changes were rewritten, removed or compacted")
-    connection.execute(f"create temp table {NEWS} as {changes_sql(contract, added)}")
-    facts = facts_of(connection, f"from {NEWS}")
-    oldest, newest = _first(connection, ORDER), _first(connection, NEWEST_FIRST)
-    if facts.has_truncates:
-        return Anew("the source's table was truncated")
-    if facts.has_moves:
-        return Anew("a key changed, and a value that was not sent moved with it")
-    if oldest and not _is_after(oldest, shown.newest):
-        if _has_late(connection, contract, earlier, since=oldest[0]):
-            return Anew("changes came after newer ones of their key")
-        newest = max(newest, shown.newest, key=_nulls_first)
-    version = int(changes.version())
-    now = replace(shown, changes_version=version, newest=newest or shown.newest)
-    return News(connection=connection, facts=facts, shown=now, is_empty=not oldest)
+    rows = files_table(added, needed_schema(contract)).sort_by(IN_ORDER)
+    facts = Facts.of(rows)
+    reason = _why_not_added(contract, rows, facts, earlier=earlier, shown=shown)
+    if reason is not None:
+        return Anew(reason)
+    newest = _order(rows, -1) if len(rows) else shown.newest
+    newest = max(newest, shown.newest, key=_nulls_first)
+    now = replace(shown, changes_version=int(changes.version()), newest=newest)
+    return News(rows=rows, facts=facts, shown=now)
 
 
 def changes_sql(contract: Contract, files: list[str]) -> str:
@@ -128,7 +134,7 @@ def changes_sql(contract: Contract, files: list[str]) -> str:
 def _earlier(
     changes: DeltaTable, shown: Shown, at_version: Callable[[int], DeltaTable]
 ) -> DeltaTable | Anew:
-    if changes.metadata().id != shown.changes_id or changes.version() < shown.changes_version:
+    if str(changes.metadata().id) != shown.changes_id or changes.version() < shown.changes_version:
         return Anew("the table of changes is another one than before")
     try:
         return at_version(shown.changes_version)
@@ -136,22 +142,31 @@ def _earlier(
         return Anew(f"version {shown.changes_version} of the changes is no longer in their log")
 
 
-def _has_late(
-    connection: "duckdb.DuckDBPyConnection",
-    contract: Contract,
-    earlier: DeltaTable,
-    *,
-    since: int | None,
-) -> bool:
+def _why_not_added(
+    contract: Contract, rows: pa.Table, facts: Facts, *, earlier: DeltaTable, shown: Shown
+) -> str | None:
+    if facts.has_truncates:
+        return "the source's table was truncated"
+    if facts.has_moves:
+        return "a key changed, and a value that was not sent moved with it"
+    if len(rows) and _is_late(contract, rows, earlier, shown):
+        return "changes came after newer ones of their key"
+    return None
+
+
+def _is_late(contract: Contract, rows: pa.Table, earlier: DeltaTable, shown: Shown) -> bool:
     """Whether a key, or a truncate of all, has an earlier change that comes after a new one.
 
     Sources that are read in parallel interleave, so that coming late as such is common; coming late
-    for a key is not. ``since`` is the least lsn of the new changes.
+    for a key is not.
     """
-    reach = None if since is None else f"lsn >= {since}"
+    oldest = _order(rows, 0)
+    if _nulls_first(oldest) > _nulls_first(shown.newest):
+        return False
+    reach = None if oldest[0] is None else f"lsn >= {oldest[0]}"
     files = earlier.file_uris(file_pruning_predicate=reach)
-    key, order = names(contract.primary_key), names(SORT)
     recent = f"from ({changes_sql(contract, list(files))}) where {reach or 'true'}"
+    key, order = names(contract.primary_key), names(SORT)
     late = f"""
         with recent as (select {key}, op, {order} {recent}),
         numbered as (
@@ -168,25 +183,14 @@ def _has_late(
                 having max(number) filter (not is_new) > min(number) filter (is_new)
             )
     """
-    ((is_late,),) = connection.sql(late).fetchall()
+    with duckdb_in_utc() as connection:
+        connection.register(NEWS, rows)
+        ((is_late,),) = connection.sql(late).fetchall()
     return bool(is_late)
 
 
-def facts_of(connection: "duckdb.DuckDBPyConnection", changes: str) -> Facts:
-    """What the changes hold that takes more than the newest of each key."""
-    has_truncates, unchanged, has_moves = connection.sql(facts_sql(changes)).fetchall()[0]
-    return Facts(
-        has_truncates=has_truncates, unchanged=tuple(sorted(unchanged)), has_moves=has_moves
-    )
-
-
-def _first(connection: "duckdb.DuckDBPyConnection", order: str, *, of: str = NEWS) -> list[Any]:
-    found = connection.sql(f"select {names(SORT)} from {of} order by {order} limit 1").fetchall()
-    return list(found[0]) if found else []
-
-
-def _is_after(one: list[Any], other: list[Any]) -> bool:
-    return _nulls_first(one) > _nulls_first(other)
+def _order(rows: pa.Table, row: int) -> list[Any]:
+    return [rows[name][row].as_py() for name in SORT]
 
 
 def _nulls_first(order: list[Any]) -> tuple[tuple[bool, Any], ...]:

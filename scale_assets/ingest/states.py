@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scale_assets.contracts import Contract
 from scale_assets.contracts.change_schema import MOVED_FROM, UNCHANGED, moved_from
@@ -30,6 +31,22 @@ class Facts:
     has_truncates: bool
     unchanged: tuple[str, ...]  # fields that some change did not send
     has_moves: bool  # of keys, by changes that did not send every field
+
+    @classmethod
+    def of(cls, changes: pa.Table) -> "Facts":
+        """Those of a table of changes; ``facts_sql`` tells the same of a SELECT."""
+        unchanged = changes[UNCHANGED.name]
+        is_partial = pc.greater(pc.fill_null(pc.list_value_length(unchanged), 0), 0)
+        is_moved = pc.and_(pc.is_valid(changes[MOVED_FROM]), is_partial)
+        return cls(
+            has_truncates=_any(pc.equal(changes["op"], "t")),
+            unchanged=tuple(sorted(pc.unique(pc.list_flatten(unchanged)).to_pylist())),
+            has_moves=_any(is_moved),
+        )
+
+
+def _any(mask: pa.ChunkedArray) -> bool:
+    return bool(pc.any(mask).as_py())
 
 
 def needed_schema(contract: Contract) -> pa.Schema:

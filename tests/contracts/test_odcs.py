@@ -54,6 +54,7 @@ schema:
         logicalType: string
         quality: [{metric: invalidValues, arguments: {validValues: [web, shop]}, mustBe: 0}]
 """
+MICROS = "        customProperties: [{property: scale.debeziumType, value: micros}]"
 
 
 def test_every_part_of_a_contract_is_read() -> None:
@@ -110,8 +111,7 @@ def test_every_part_of_a_contract_is_read() -> None:
         ),
         (
             "logicalType: boolean",
-            "logicalType: timestamp\n"
-            "        customProperties: [{property: scale.debeziumType, value: micros}]",
+            f"logicalType: timestamp\n{MICROS}",
             ["paid", "'micros'", "use one of", "io.debezium.time.MicroTimestamp"],
         ),
         (
