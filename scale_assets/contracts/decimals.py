@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -11,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scale_assets.contracts.faults import LineFault, Rule, shown
+from scale_assets.contracts.model import MAX_PRECISION
 from scale_assets.contracts.strict_json import Members, WrittenFloat, read_scalar, wrong_type
 
+DIGITS = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?\Z")
 WIDTH_BYTES = 16  # of a decimal128
 MAX_CHARS = 24  # base64 of 16 bytes
 INVALID = 64
@@ -22,17 +25,15 @@ _SEXTETS[np.frombuffer(_ALPHABET, np.uint8)] = np.arange(64, dtype=np.uint8)
 
 
 def read_decimal(type_: pa.Decimal128Type, name: str, value: Any) -> Decimal | None:
-    """One JSON number or string, exactly as Arrow reads it; raises LineFault."""
+    """One JSON number or string of digits; raises LineFault."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         wrong_type(f"a {_named(type_)} as number or string", name, value)
-    text = value.text if isinstance(value, WrittenFloat) else str(value)
-    try:
-        found: Decimal = pa.array([text], pa.string()).cast(type_)[0].as_py()
-    except (pa.ArrowInvalid, UnicodeEncodeError):
+    found = parsed(value.text if isinstance(value, WrittenFloat) else str(value), type_)
+    if found is None:
         reason = f"{name} must be a {_named(type_)}, got {shown(value)}"
-        raise LineFault(Rule.BAD_FORMAT, reason, name) from None
+        raise LineFault(Rule.BAD_FORMAT, reason, name)
     return found
 
 
@@ -53,10 +54,13 @@ def read_variable_decimal(name: str, value: Any) -> dict[str, Any] | None:
 
 def from_text(column: pa.ChunkedArray, type_: pa.Decimal128Type) -> tuple[pa.Array, pa.Array]:
     """Digits to decimals, and a mask of texts that are none of this type (null there)."""
-    try:
-        return column.cast(type_).combine_chunks(), pa.repeat(False, len(column))
-    except pa.ArrowInvalid:
-        return _collected((_parsed(text, type_) for text in column.to_pylist()), column, type_)
+    longest = pc.max(pc.binary_length(column)).as_py() or 0
+    if longest <= MAX_PRECISION:  # Arrow lets longer ones overflow in silence
+        try:
+            return column.cast(type_).combine_chunks(), pa.repeat(False, len(column))
+        except pa.ArrowInvalid:
+            pass
+    return _collected((parsed(text, type_) for text in column.to_pylist()), column, type_)
 
 
 def from_base64(column: pa.ChunkedArray, type_: pa.Decimal128Type) -> tuple[pa.Array, pa.Array]:
@@ -113,13 +117,32 @@ def _as_decimals(
 ) -> tuple[pa.Array, pa.Array]:
     buffers = [pa.array(is_read).buffers()[1], pa.py_buffer(integers)]
     decimals = pa.Array.from_buffers(type_, len(integers), buffers)
+    bad = pc.and_(pa.array(present), pc.invert(pc.fill_null(in_precision(decimals), False)))
+    return pc.if_else(bad, pa.scalar(None, type_), decimals), bad
+
+
+def in_precision(decimals: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Where the digits do not exceed the type's, which Arrow does not always look at."""
+    type_ = decimals.type
     largest = f"{'9' * type_.precision}e-{type_.scale}"
-    fits = pc.and_(
+    return pc.and_(
         pc.less_equal(decimals, pa.scalar(Decimal(largest), type_)),
         pc.greater_equal(decimals, pa.scalar(Decimal(f"-{largest}"), type_)),
     )
-    bad = pc.and_(pa.array(present), pc.invert(pc.fill_null(fits, False)))
-    return pc.if_else(bad, pa.scalar(None, type_), decimals), bad
+
+
+def parsed(text: str | None, type_: pa.Decimal128Type) -> Decimal | None:
+    """A decimal of the type by its digits; None where it is none, or would need rounding."""
+    if text is None or not DIGITS.match(text):
+        return None
+    value = Decimal(text)
+    if not value:
+        return Decimal(0)
+    digits = "".join(map(str, value.as_tuple().digits)).rstrip("0")
+    is_whole = value.adjusted() < type_.precision - type_.scale
+    # What stands furthest right, trailing zeros aside.
+    is_fine = value.adjusted() - len(digits) + 1 >= -type_.scale
+    return value if is_whole and is_fine else None
 
 
 def _collected(
@@ -128,14 +151,6 @@ def _collected(
     decimals = pa.array(list(values), type_)
     bad = pc.and_(pc.is_valid(column).combine_chunks(), pc.is_null(decimals))
     return decimals, bad
-
-
-def _parsed(text: str | None, type_: pa.Decimal128Type) -> Decimal | None:
-    try:
-        found: Decimal | None = pa.array([text], pa.string()).cast(type_)[0].as_py()
-    except pa.ArrowInvalid:
-        return None
-    return found
 
 
 def _rescaled(value: dict[str, Any] | None, type_: pa.Decimal128Type) -> Decimal | None:
@@ -147,7 +162,7 @@ def _rescaled(value: dict[str, Any] | None, type_: pa.Decimal128Type) -> Decimal
     except binascii.Error:
         return None
     digits = str(int.from_bytes(unscaled, "big", signed=True)) if len(unscaled) <= 64 else ""
-    return _parsed(f"{digits}e{-value['scale']}", type_)
+    return parsed(f"{digits}e{-value['scale']}", type_)
 
 
 def _named(type_: pa.Decimal128Type) -> str:

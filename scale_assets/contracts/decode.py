@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scale_assets.contracts.decimals import in_precision
 from scale_assets.contracts.faults import Fault, LineFault, Rule
 
 STRICT_BELOW_LINES = 32  # a refused block this small is read line by line
@@ -21,6 +22,7 @@ HINT_BELOW_LINES = 2048  # in a refused block this small, go straight to the lin
 MAX_NESTING = 64  # pyarrow's reader crashes on very deep JSON, so deep lines never reach it
 BLANK = b" \t\r"
 NEWLINE, RETURN, OPEN, CLOSE = b"\n\r{}"
+SOUND = {pa.float64().id: pc.is_finite, pa.decimal128(1).id: in_precision}
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def fast_lines(decoder: Decoder, data: bytes, max_line_bytes: int) -> pa.Table |
     if not num_lines or (decoder.skips_values and _is_risky(data, num_lines)):
         return Refused()
     table = decoder.fast(data)
-    if isinstance(table, Refused) or (table.num_rows == num_lines and _is_finite(table)):
+    if isinstance(table, Refused) or (table.num_rows == num_lines and _is_sound(table)):
         return table
     return Refused()
 
@@ -126,14 +128,14 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def _is_finite(table: pa.Table) -> bool:
-    """False when a double is not a number: pyarrow reads NaN and Infinity, JSON has neither."""
-    columns = (
-        pc.list_flatten(column) if pa.types.is_list(column.type) else column
-        for column in table.itercolumns()
-    )
-    doubles = (column for column in columns if pa.types.is_floating(column.type))
-    return all(pc.all(pc.is_finite(column)).as_py() is not False for column in doubles)
+def _is_sound(table: pa.Table) -> bool:
+    """False when pyarrow read what is none: NaN and Infinity, or more digits than a decimal has."""
+    for column in table.itercolumns():
+        values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+        check = SOUND.get(values.type.id)
+        if check is not None and pc.all(check(values)).as_py() is False:
+            return False
+    return True
 
 
 def _is_risky(data: bytes, num_lines: int) -> bool:
@@ -206,9 +208,8 @@ def _fast_rows(
     decoder: Decoder, lines: list[bytes], rows: list[int], max_line_bytes: int
 ) -> pa.Table | Refused:
     records = [lines[row] for row in rows]
-    if any(b"\n" in record for record in records):
-        return Refused()
-    return fast_block(decoder, b"\n".join(records), max_line_bytes)
+    is_broken = any(b"\n" in record for record in records)
+    return Refused() if is_broken else fast_block(decoder, b"\n".join(records), max_line_bytes)
 
 
 class _Pieces:

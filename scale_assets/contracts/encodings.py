@@ -58,7 +58,9 @@ TEXT_TYPES = ("string", "double", "float", "float32", "float64", "int16", "int32
 def encoding_of(field: Field) -> str:
     """How a change event writes the field; "as sent" where JSON's own type says it all."""
     name = field.debezium_type or DEFAULTS.get(field.type)
-    return ENCODINGS[field.type][name] if name else "as sent"
+    if name:
+        return ENCODINGS[field.type][name]
+    return "text" if field.type == "string" else "as sent"
 
 
 def check_schema(schema: Any, contract: Contract) -> None:
