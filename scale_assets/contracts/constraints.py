@@ -2,13 +2,14 @@
 
 import re
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from open_data_contract_standard.model import DataQuality, SchemaProperty
 
-from scale_assets.contracts.model import ARROW_TYPES, Bound, ContractError
+from scale_assets.contracts.model import Bound, ContractError
 
 BOUNDS = {
     "minimum": "minimum",
@@ -24,6 +25,7 @@ OPTIONS: dict[str, set[str]] = {
     "boolean": set(),
     "date": {*BOUNDS, "format"},
     "timestamp": {*BOUNDS, "format", "timezone"},
+    "array": set(),
 }
 # The one written form that each type is read in, so that a contract may say it.
 FORMATS = {
@@ -40,21 +42,21 @@ EXAMPLES = {
 }
 
 
-def read_constraints(prop: SchemaProperty, where: str) -> dict[str, Any]:
+def read_constraints(prop: SchemaProperty, where: str, type_: pa.DataType) -> dict[str, Any]:
     """Keyword arguments of Field; raises ContractError for what would not be enforced."""
     found: dict[str, Any] = {
         "required": bool(prop.required or prop.primaryKey),
         "unique": bool(prop.unique),
     }
-    found |= _options(prop, where)
+    found |= _options(prop, where, type_)
     if prop.enum is not None:
-        found["allowed"] = _allowed([member.value for member in prop.enum], prop, f"{where}: enum")
+        found["allowed"] = _allowed([member.value for member in prop.enum], type_, f"{where}: enum")
     for rule in prop.quality or ():
-        _add_quality_rule(rule, prop, where, found)
+        _add_quality_rule(rule, type_, where, found)
     return found
 
 
-def _options(prop: SchemaProperty, where: str) -> dict[str, Any]:
+def _options(prop: SchemaProperty, where: str, type_: pa.DataType) -> dict[str, Any]:
     kind, options = str(prop.logicalType), prop.logicalTypeOptions or {}
     found: dict[str, Any] = {}
     for name, value in options.items():
@@ -63,7 +65,8 @@ def _options(prop: SchemaProperty, where: str) -> dict[str, Any]:
             supported = sorted(OPTIONS[kind])
             raise ContractError(f"{at}: not enforced for {kind}; supported: {supported}")
         if name in BOUNDS:
-            found[BOUNDS[name]] = _bound(value, kind, at)
+            bound = _bound(value, kind, at)
+            found[BOUNDS[name]] = _exact(bound, type_, at) if pa.types.is_decimal(type_) else bound
         elif name in LENGTHS:
             found[LENGTHS[name]] = _length(value, at)
         elif name == "pattern":
@@ -97,6 +100,15 @@ def _read_bound(value: Any, kind: str) -> Bound | None:
     return moment if isinstance(moment, datetime) and moment.tzinfo is not None else None
 
 
+def _exact(value: Any, type_: pa.DataType, at: str) -> Decimal:
+    """A number of YAML, by its digits, as a decimal of the field's type."""
+    try:
+        number: Decimal = pa.array([str(value)]).cast(type_)[0].as_py()
+    except pa.ArrowInvalid as error:
+        raise ContractError(f"{at}: {value!r} is no {type_}; write as many digits") from error
+    return number
+
+
 def _length(value: Any, at: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ContractError(f"{at}: {value!r}; write a number of characters, 0 or more")
@@ -112,21 +124,22 @@ def _pattern(value: Any, at: str) -> str:
     return str(value)
 
 
-def _allowed(values: list[Any], prop: SchemaProperty, at: str) -> tuple[Any, ...]:
+def _allowed(values: list[Any], type_: pa.DataType, at: str) -> tuple[Any, ...]:
     if not values or None in values:
         raise ContractError(f"{at}: {values!r}; list at least one value, and no null")
-    type_ = ARROW_TYPES[str(prop.logicalType)]
+    if pa.types.is_decimal(type_):
+        return tuple(_exact(value, type_, at) for value in values)
     if pa.types.is_string(type_) and all(isinstance(value, str) for value in values):
         return tuple(values)  # without pa.array, whose first call imports pandas
     try:
         pa.array(values, type=type_)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ContractError(f"{at}: {values!r} are not all of {prop.logicalType}") from error
+        raise ContractError(f"{at}: {values!r} are not all of type {type_}") from error
     return tuple(values)
 
 
 def _add_quality_rule(
-    rule: DataQuality, prop: SchemaProperty, where: str, found: dict[str, Any]
+    rule: DataQuality, type_: pa.DataType, where: str, found: dict[str, Any]
 ) -> None:
     """``type: text`` is prose; the library metrics below mean the same as a field's own keys."""
     if rule.type == "text":
@@ -140,7 +153,7 @@ def _add_quality_rule(
     elif metric == "duplicateValues" and not arguments:
         found["unique"] = True
     elif metric == "invalidValues" and arguments.keys() == {"validValues"}:
-        found["allowed"] = _allowed(arguments["validValues"], prop, f"{at}: validValues")
+        found["allowed"] = _allowed(arguments["validValues"], type_, f"{at}: validValues")
     elif metric == "invalidValues" and arguments.keys() == {"pattern"}:
         found["pattern"] = _pattern(arguments["pattern"], f"{at}: pattern")
     else:

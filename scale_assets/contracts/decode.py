@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scale_assets.contracts.decimals import in_precision
 from scale_assets.contracts.faults import Fault, LineFault, Rule
 
 STRICT_BELOW_LINES = 32  # a refused block this small is read line by line
@@ -21,6 +22,7 @@ HINT_BELOW_LINES = 2048  # in a refused block this small, go straight to the lin
 MAX_NESTING = 64  # pyarrow's reader crashes on very deep JSON, so deep lines never reach it
 BLANK = b" \t\r"
 NEWLINE, RETURN, OPEN, CLOSE = b"\n\r{}"
+SOUND = {pa.float64().id: pc.is_finite, pa.decimal128(1).id: in_precision}
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Decoder:
 
     wire_schema: pa.Schema
     fast: Callable[[bytes], pa.Table | Refused]  # whole lines
-    strict: Callable[[bytes], dict[str, Any]]  # one line; raises LineFault
+    strict: Callable[[bytes], dict[str, Any] | None]  # one line, None to ignore; raises LineFault
     skips_values: bool = False  # whether fast passes over values that the wire schema lacks
     unwrap: Callable[[bytes], tuple[bytes, int]] | None = None  # the lines inside their wrapping,
     # and the bytes that each line lost by it
@@ -45,13 +47,14 @@ class Decoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """``rows[i]`` is the line of ``wire`` row i; other lines are faults, tombstones or blank."""
+    """``rows[i]`` is the line of ``wire`` row i; the others are faults, ignored or blank."""
 
     wire: pa.Table
     rows: np.ndarray
     faults: dict[int, Fault]
     num_received: int
     num_tombstones: int = 0
+    num_ignored: int = 0  # lines that strict reading passed over
 
 
 def decode_block(
@@ -91,7 +94,7 @@ def fast_lines(decoder: Decoder, data: bytes, max_line_bytes: int) -> pa.Table |
     if not num_lines or (decoder.skips_values and _is_risky(data, num_lines)):
         return Refused()
     table = decoder.fast(data)
-    if isinstance(table, Refused) or (table.num_rows == num_lines and _is_finite(table)):
+    if isinstance(table, Refused) or (table.num_rows == num_lines and _is_sound(table)):
         return table
     return Refused()
 
@@ -125,10 +128,14 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def _is_finite(table: pa.Table) -> bool:
-    """False when a double is not a number: pyarrow reads NaN and Infinity, JSON has neither."""
-    doubles = (column for column in table.itercolumns() if pa.types.is_floating(column.type))
-    return all(pc.all(pc.is_finite(column)).as_py() is not False for column in doubles)
+def _is_sound(table: pa.Table) -> bool:
+    """False when pyarrow read what is none: NaN and Infinity, or more digits than a decimal has."""
+    for column in table.itercolumns():
+        values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+        check = SOUND.get(values.type.id)
+        if check is not None and pc.all(check(values)).as_py() is False:
+            return False
+    return True
 
 
 def _is_risky(data: bytes, num_lines: int) -> bool:
@@ -138,9 +145,9 @@ def _is_risky(data: bytes, num_lines: int) -> bool:
     if data.count(b"[") + data.count(b"{") - num_lines < MAX_NESTING:
         return False
     bytes_ = np.frombuffer(data, np.uint8)
-    starts = np.concatenate(([0], np.flatnonzero(bytes_[:-1] == NEWLINE) + 1))
-    openers = (bytes_ == OPEN) | (bytes_ == ord("["))
-    return bool(np.add.reduceat(openers, starts, dtype=np.int64).max() > MAX_NESTING)
+    openers = np.flatnonzero((bytes_ == OPEN) | (bytes_ == ord("[")))
+    lines = np.searchsorted(np.flatnonzero(bytes_ == NEWLINE), openers)
+    return bool((lines[MAX_NESTING:] == lines[:-MAX_NESTING]).any())
 
 
 def _search(
@@ -172,6 +179,7 @@ def _search(
         faults=faults,
         num_received=len(received),
         num_tombstones=len(received) - len(records),
+        num_ignored=pieces.num_ignored,
     )
 
 
@@ -200,9 +208,8 @@ def _fast_rows(
     decoder: Decoder, lines: list[bytes], rows: list[int], max_line_bytes: int
 ) -> pa.Table | Refused:
     records = [lines[row] for row in rows]
-    if any(b"\n" in record for record in records):
-        return Refused()
-    return fast_block(decoder, b"\n".join(records), max_line_bytes)
+    is_broken = any(b"\n" in record for record in records)
+    return Refused() if is_broken else fast_block(decoder, b"\n".join(records), max_line_bytes)
 
 
 class _Pieces:
@@ -213,6 +220,7 @@ class _Pieces:
         self.tables: list[pa.Table] = []
         self.rows: list[int] = []
         self.records: list[dict[str, Any]] = []  # read strictly since the last table
+        self.num_ignored = 0
 
     def add(self, table: pa.Table, rows: Sequence[int]) -> None:
         self._flush()
@@ -222,10 +230,15 @@ class _Pieces:
     def read_strictly(self, rows: Sequence[int]) -> None:
         for row in rows:
             try:
-                self.records.append(self.decoder.strict(self.lines[row]))
-                self.rows.append(row)
+                record = self.decoder.strict(self.lines[row])
             except LineFault as refused:
                 self.faults[row] = refused.fault
+                continue
+            if record is None:
+                self.num_ignored += 1
+            else:
+                self.records.append(record)
+                self.rows.append(row)
 
     def joined(self) -> tuple[pa.Table, np.ndarray]:
         self._flush()

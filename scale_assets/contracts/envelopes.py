@@ -1,6 +1,5 @@
-"""Debezium envelopes to flat wire tables: in whole blocks, and strictly line by line."""
+"""Debezium envelopes to flat wire tables, in whole blocks; envelope_members.py reads single lines."""
 
-import json
 from functools import lru_cache
 from typing import Any
 
@@ -8,28 +7,37 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scale_assets.contracts.decode import Decoder, Refused
-from scale_assets.contracts.faults import LineFault, Rule, shown
-from scale_assets.contracts.model import Contract, Field
-from scale_assets.contracts.records import KIND_TYPES, read_json, strict_record
-from scale_assets.contracts.strict_json import Members, read_object, read_scalar
-from scale_assets.contracts.wire import DEBEZIUM_ENCODINGS, encoding_of
+from scale_assets.contracts.encodings import check_schema
+from scale_assets.contracts.envelope_members import (
+    AFTER,
+    BEFORE,
+    SOURCE,
+    TRANSACTION,
+    strict_envelope,
+)
+from scale_assets.contracts.faults import LineFault
+from scale_assets.contracts.kinds import SCALARS, change_kind
+from scale_assets.contracts.model import Contract
+from scale_assets.contracts.records import read_json
+from scale_assets.contracts.strict_json import Members, read_object
 
-AFTER, BEFORE = "after.", "before."  # prefixes of the row's columns in the flat wire table
-SOURCE = {"ts_ms": "event_ms", "lsn": "lsn", "txId": "tx_id"}
-SOURCE_TYPE = pa.struct([(name, pa.int64()) for name in SOURCE])
-READ = ("before", "after", "source", "op", "ts_ms")  # other members are Debezium's own business
+BLOCKS = {"source": SOURCE, "transaction": TRANSACTION}
+BLOCK_TYPES = {
+    block: pa.struct([(name, SCALARS[kind].type) for name, (_, kind) in members.items()])
+    for block, members in BLOCKS.items()
+}
 
 
 @lru_cache(maxsize=128)
 def envelope_decoder(contract: Contract) -> Decoder:
     """How change events about rows of this contract are read."""
     kinds = {field.name: change_kind(field) for field in contract.fields}
-    row_type = pa.struct([(name, KIND_TYPES[kind]) for name, kind in kinds.items()])
+    row_type = pa.struct([(name, kind.type) for name, kind in kinds.items()])
     nested = pa.schema(
         [
             ("before", row_type),
             ("after", row_type),
-            ("source", SOURCE_TYPE),
+            *BLOCK_TYPES.items(),
             ("op", pa.string()),
             ("ts_ms", pa.int64()),
         ]
@@ -43,12 +51,15 @@ def envelope_decoder(contract: Contract) -> Decoder:
         if isinstance(table, Refused):
             return table
         is_wrapped = "payload" in table.column_names  # each line in its own way
-        if is_wrapped or not (contract.open or _names_only(table, row_type)):
+        if is_wrapped or table["op"].null_count or not _fits(table, row_type, contract):
             return Refused()
         return _flatten(table, flat)
 
-    def strict(line: bytes) -> dict[str, Any]:
-        return _strict_envelope(line, kinds, contract)
+    def strict(line: bytes) -> dict[str, Any] | None:
+        return strict_envelope(line, kinds, contract)
+
+    def unwrap(data: bytes) -> tuple[bytes, int]:
+        return unwrapped(data, contract)
 
     return Decoder(
         wire_schema=flat,
@@ -60,20 +71,14 @@ def envelope_decoder(contract: Contract) -> Decoder:
     )
 
 
-def change_kind(field: Field) -> str:
-    """What JSON writes for this field in a change event."""
-    if field.type not in DEBEZIUM_ENCODINGS:
-        return field.type
-    return "string" if encoding_of(field) == "text" else "integer"
-
-
 def _flat_schema(contract: Contract, row_type: pa.StructType) -> pa.Schema:
     row = [row_type.field(at) for at in range(row_type.num_fields)]
+    blocks = [column for members in BLOCKS.values() for column in members.values()]
     return pa.schema(
         [
             ("op", pa.string()),
             ("received_ms", pa.int64()),
-            *((name, pa.int64()) for name in SOURCE.values()),
+            *((column, SCALARS[kind].type) for column, kind in blocks),
             ("has_before", pa.bool_()),
             ("has_after", pa.bool_()),
             *((AFTER + field.name, field.type) for field in row),
@@ -82,9 +87,12 @@ def _flat_schema(contract: Contract, row_type: pa.StructType) -> pa.Schema:
     )
 
 
-def _names_only(table: pa.Table, row_type: pa.StructType) -> bool:
-    sizes = {table.schema.field(side).type.num_fields for side in ("before", "after")}
-    return sizes == {row_type.num_fields}
+def _fits(table: pa.Table, row_type: pa.StructType, contract: Contract) -> bool:
+    """Whether the rows hold what the contract names; nothing else, unless it is open."""
+    sides = [table.schema.field(side).type for side in ("before", "after")]
+    if not contract.open:
+        return all(side == row_type for side in sides)
+    return all(side.field(field.name).type == field.type for side in sides for field in row_type)
 
 
 def _flatten(table: pa.Table, flat: pa.Schema) -> pa.Table:
@@ -94,10 +102,9 @@ def _flatten(table: pa.Table, flat: pa.Schema) -> pa.Table:
         "has_before": pc.is_valid(table.column("before")),
         "has_after": pc.is_valid(table.column("after")),
     }
-    columns |= {
-        flat_name: pc.struct_field(table.column("source"), name)
-        for name, flat_name in SOURCE.items()
-    }
+    for block, members in BLOCKS.items():
+        for name, (column, _) in members.items():
+            columns[column] = pc.struct_field(table.column(block), name)
     for prefix, side in ((AFTER, "after"), (BEFORE, "before")):
         for name in flat.names:
             if name.startswith(prefix):
@@ -105,51 +112,7 @@ def _flatten(table: pa.Table, flat: pa.Schema) -> pa.Table:
     return pa.table([columns[name] for name in flat.names], schema=flat)
 
 
-def _strict_envelope(line: bytes, kinds: dict[str, str], contract: Contract) -> dict[str, Any]:
-    members = read_object(line)
-    if {name for name, _ in members} == {"schema", "payload"}:
-        members = _object("payload", dict(members)["payload"]) or []
-    envelope: dict[str, Any] = {}
-    for name, value in members:
-        if name in envelope:
-            raise LineFault(Rule.DUPLICATE_KEY, f"{name} is given more than once", name)
-        if name in READ:
-            envelope[name] = value
-    before = _row("before", envelope.get("before"), kinds, contract)
-    after = _row("after", envelope.get("after"), kinds, contract)
-    flat = {AFTER + name: value for name, value in (after or {}).items()}
-    flat |= {BEFORE + name: value for name, value in (before or {}).items()}
-    flat |= {"has_before": before is not None, "has_after": after is not None}
-    flat["op"] = read_scalar("string", "op", envelope.get("op"))
-    flat["received_ms"] = read_scalar("integer", "ts_ms", envelope.get("ts_ms"))
-    return flat | _source(_object("source", envelope.get("source")) or [])
-
-
-def _row(side: str, value: Any, kinds: dict[str, str], contract: Contract) -> dict[str, Any] | None:
-    members = _object(side, value)
-    return None if members is None else strict_record(members, kinds, contract)
-
-
-def _object(name: str, value: Any) -> list[tuple[str, Any]] | None:
-    if value is not None and not isinstance(value, Members):
-        raise LineFault(
-            Rule.BAD_ENVELOPE, f"{name} must be an object or null, got {shown(value)}", name
-        )
-    return value
-
-
-def _source(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in members:
-        if name in SOURCE:
-            if SOURCE[name] in found:
-                reason = f"source.{name} is given more than once"
-                raise LineFault(Rule.DUPLICATE_KEY, reason, f"source.{name}")
-            found[SOURCE[name]] = read_scalar("integer", f"source.{name}", value)
-    return found
-
-
-def unwrap(data: bytes) -> tuple[bytes, int]:
+def unwrapped(data: bytes, contract: Contract) -> tuple[bytes, int]:
     """The payloads of a block whose lines all carry the same schema, else the block as it is.
 
     Debezium repeats the schema, often ten times the payload, on each line. Where it is the same
@@ -160,7 +123,7 @@ def unwrap(data: bytes) -> tuple[bytes, int]:
         return data, 0
     prefix = data[: at + len(b'"payload":')]
     body = data.removesuffix(b"\n")
-    if not _wraps(prefix) or not body.endswith(b"}") or len(body) <= len(prefix):
+    if not _wraps(prefix, contract) or not body.endswith(b"}") or len(body) <= len(prefix):
         return data, 0
     between = b"}\n" + prefix
     if body.count(between) != body.count(b"\n"):
@@ -168,9 +131,11 @@ def unwrap(data: bytes) -> tuple[bytes, int]:
     return body[len(prefix) : -1].replace(between, b"\n") + b"\n", len(prefix) + 1
 
 
-def _wraps(prefix: bytes) -> bool:
+def _wraps(prefix: bytes, contract: Contract) -> bool:
+    """Whether this opens a line with a schema that agrees with the contract."""
     try:
-        wrapper = json.loads(prefix + b"null}", object_pairs_hook=list)
-    except (ValueError, RecursionError):
+        wrapper = read_object(prefix + b"null}")
+        check_schema(dict(wrapper).get("schema"), contract)
+    except LineFault:
         return False
-    return [name for name, _ in wrapper] == ["schema", "payload"]
+    return isinstance(wrapper, Members) and [name for name, _ in wrapper] == ["schema", "payload"]

@@ -114,9 +114,12 @@ def _added(field: Field, writer: Contract, against: str) -> Iterator[Violation]:
 
 def _narrowed(written: Field, read: Field) -> Iterator[tuple[str, str]]:
     """Constraints of ``read`` that values of ``written`` need not keep."""
-    if written.type != read.type:
-        yield "type_changed", f"{written.type} is written, {read.type} read; add a new field"
+    if (written.type, written.items) != (read.type, read.items):
+        reason = f"{written.type_name} is written, {read.type_name} read; add a new field"
+        yield "type_changed", reason
         return
+    if written.type == "decimal" and _rounds(written, read):
+        yield "decimal_narrowed", f"{written.type_name} is written, {read.type_name} read"
     if written.debezium_type != read.debezium_type:
         yield "encoding_changed", f"{written.debezium_type} is written, {read.debezium_type} read"
     if read.required and not written.required:
@@ -124,6 +127,13 @@ def _narrowed(written: Field, read: Field) -> Iterator[tuple[str, str]]:
     if read.unique and not written.unique:
         yield "unique_added", "repeated values are written but refused"
     yield from _narrowed_values(written, read)
+
+
+def _rounds(written: Field, read: Field) -> bool:
+    """Whether a decimal of one type may need more digits than the other has, on either side."""
+    written_scale, read_scale = written.scale or 0, read.scale or 0
+    whole = (written.precision or 0) - written_scale
+    return written_scale > read_scale or whole > (read.precision or 0) - read_scale
 
 
 def _narrowed_values(written: Field, read: Field) -> Iterator[tuple[str, str]]:

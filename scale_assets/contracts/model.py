@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from functools import cached_property
 from typing import Literal
 
@@ -9,8 +10,11 @@ import pyarrow as pa
 
 from scale_assets.errors import ScaleError
 
-LogicalType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
-Bound = int | float | date | datetime
+LogicalType = Literal[
+    "string", "integer", "number", "boolean", "date", "timestamp", "decimal", "array"
+]
+Bound = int | float | Decimal | date | datetime
+MAX_PRECISION = 38  # digits of a decimal, in Arrow's 128 bits as in Delta
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 ARROW_TYPES: dict[str, pa.DataType] = {
@@ -43,14 +47,28 @@ class Field:
     min_length: int | None = None  # characters, not bytes
     max_length: int | None = None
     pattern: str | None = None  # RE2, found anywhere: anchor it with ^ and $ for the whole value
-    allowed: tuple[str | int | float | bool, ...] | None = None
+    allowed: tuple[str | int | float | bool | Decimal, ...] | None = None
     pii: str | None = None  # kind of personal data, from the tag "pii:<kind>"
     classification: str | None = None
     debezium_type: str | None = None  # how change events encode it, e.g. io.debezium.time.Date
+    precision: int | None = None  # digits of a decimal, those behind the point included
+    scale: int | None = None  # digits of a decimal behind the point
+    items: LogicalType | None = None  # of an array: string, integer, number or boolean
 
     @property
     def arrow_type(self) -> pa.DataType:
+        if self.type == "decimal":
+            return pa.decimal128(self.precision, self.scale)
+        if self.type == "array":
+            return pa.list_(pa.field("element", ARROW_TYPES[str(self.items)]))
         return ARROW_TYPES[self.type]
+
+    @property
+    def type_name(self) -> str:
+        """The type as people write it: decimal(10,2), array of string, integer."""
+        if self.type == "decimal":
+            return f"decimal({self.precision},{self.scale})"
+        return f"array of {self.items}" if self.type == "array" else self.type
 
 
 @dataclass(frozen=True, kw_only=True)

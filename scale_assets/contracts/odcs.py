@@ -1,5 +1,6 @@
 """Open Data Contract Standard v3 YAML to a Contract, refusing whatever would not be enforced."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +15,14 @@ from open_data_contract_standard.model import (
 from pydantic import BaseModel, ValidationError
 
 from scale_assets.contracts.constraints import read_constraints
-from scale_assets.contracts.model import Contract, ContractError, Field, LogicalType
+from scale_assets.contracts.encodings import ENCODINGS
+from scale_assets.contracts.model import (
+    MAX_PRECISION,
+    Contract,
+    ContractError,
+    Field,
+    LogicalType,
+)
 
 SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast
 
@@ -28,6 +36,10 @@ FIELD_KEYS = {
     *("enum", "quality", "customProperties", "criticalDataElement", "authoritativeDefinitions"),
     *("physicalType", "deprecated"),
 }
+# ODCS has no logical type for exact decimals: they are numbers that say how they are stored.
+LOGICAL_TYPES = [name for name in get_args(LogicalType) if name != "decimal"]
+ITEM_TYPES = ("string", "integer", "number", "boolean")
+DECIMAL = re.compile(r"(?i)^(?:decimal|numeric|number)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)$")
 
 
 def load_contract(path: Path | str) -> Contract:
@@ -107,25 +119,61 @@ def _field(prop: SchemaProperty, source: str) -> Field:
     _require(
         not str(prop.name).startswith("_"), f"{where}: names with _ are the system's; rename it"
     )
-    given = prop.model_dump(exclude_none=True, by_alias=True).keys() - FIELD_KEYS
+    known = FIELD_KEYS | ({"items"} if prop.logicalType == "array" else set())
+    given = prop.model_dump(exclude_none=True, by_alias=True).keys() - known
     _require(not given, f"{where}: {sorted(given)} not supported; leave out what is not enforced")
-    types = get_args(LogicalType)
     _require(
-        prop.logicalType in types,
-        f"{where}: logicalType {prop.logicalType!r} is not supported; use one of {list(types)}",
+        prop.logicalType in LOGICAL_TYPES,
+        f"{where}: logicalType {prop.logicalType!r} is not supported; use one of {LOGICAL_TYPES}",
     )
+    type_ = _type(prop, where)
     custom = _custom(prop.customProperties, FIELD_PROPERTIES, where)
     pii = [tag.removeprefix("pii:") for tag in prop.tags or () if tag.startswith("pii:")]
     _require(len(pii) <= 1, f"{where}: several pii: tags {pii}; give the strictest")
     return Field(
         name=str(prop.name),
-        type=prop.logicalType,  # type: ignore[arg-type] # checked above
+        **type_,
         description=(prop.description or "").strip(),
         pii=pii[0] if pii else None,
         classification=prop.classification,
-        debezium_type=custom.get("scale.debeziumType"),
-        **read_constraints(prop, where),
+        debezium_type=_debezium_type(custom, type_["type"], where),
+        **read_constraints(prop, where, Field(name="", **type_).arrow_type),
     )
+
+
+def _type(prop: SchemaProperty, where: str) -> dict[str, Any]:
+    """The field's type as keyword arguments of Field."""
+    if prop.logicalType == "array":
+        items = prop.items.logicalType if prop.items else None
+        _require(
+            items in ITEM_TYPES,
+            f"{where}: items.logicalType {items!r}; an array holds one of {list(ITEM_TYPES)}",
+        )
+        _require(
+            not (prop.primaryKey or prop.unique),
+            f"{where}: an array cannot be a key; leave out primaryKey and unique",
+        )
+        return {"type": "array", "items": items}
+    written = DECIMAL.match(prop.physicalType or "") if prop.logicalType == "number" else None
+    if written is None:
+        return {"type": prop.logicalType}
+    precision, scale = int(written[1]), int(written[2] or 0)
+    _require(
+        0 < precision <= MAX_PRECISION and scale <= precision,
+        f"{where}: physicalType {prop.physicalType}: at most {MAX_PRECISION} digits, and no more "
+        "of them behind the point than there are; without it the number is read as a double",
+    )
+    return {"type": "decimal", "precision": precision, "scale": scale}
+
+
+def _debezium_type(custom: dict[str, Any], type_: str, where: str) -> str | None:
+    name: str | None = custom.get("scale.debeziumType")
+    known = sorted(ENCODINGS.get(type_, ()))
+    _require(
+        name is None or name in known,
+        f"{where}: scale.debeziumType {name!r} is not read as {type_}; use one of {known}",
+    )
+    return name
 
 
 def _primary_key(table: SchemaObject, source: str) -> tuple[str, ...]:

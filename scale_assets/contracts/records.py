@@ -1,6 +1,7 @@
 """The decoder for plain records: each line is one object with the contract's fields."""
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -9,17 +10,9 @@ import pyarrow.json as pj
 
 from scale_assets.contracts.decode import Decoder, Refused
 from scale_assets.contracts.faults import LineFault, Rule, shown
+from scale_assets.contracts.kinds import Kind, plain_kind
 from scale_assets.contracts.model import Contract
-from scale_assets.contracts.strict_json import read_object, read_scalar
-
-# Dates and times cross the wire as strings and are read in one place, wire.py.
-WIRE_KINDS = {"date": "string", "timestamp": "string"}
-KIND_TYPES = {
-    "string": pa.string(),
-    "integer": pa.int64(),
-    "number": pa.float64(),
-    "boolean": pa.bool_(),
-}
+from scale_assets.contracts.strict_json import read_object
 
 ERROR_ROW = re.compile(r"in row (\d+)$")
 
@@ -27,8 +20,8 @@ ERROR_ROW = re.compile(r"in row (\d+)$")
 @lru_cache(maxsize=128)
 def record_decoder(contract: Contract) -> Decoder:
     """How lines of this contract are read."""
-    kinds = {field.name: WIRE_KINDS.get(field.type, field.type) for field in contract.fields}
-    schema = pa.schema([(name, KIND_TYPES[kind]) for name, kind in kinds.items()])
+    kinds = {field.name: plain_kind(field) for field in contract.fields}
+    schema = pa.schema([(name, kind.type) for name, kind in kinds.items()])
     unexpected = "ignore" if contract.open else "error"
 
     def fast(data: bytes) -> pa.Table | Refused:
@@ -57,7 +50,7 @@ def read_json(data: bytes, schema: pa.Schema, unexpected: str) -> pa.Table | Ref
 
 
 def strict_record(
-    members: list[tuple[str, Any]], kinds: dict[str, str], contract: Contract
+    members: list[tuple[str, Any]], kinds: Mapping[str, Kind], contract: Contract
 ) -> dict[str, Any]:
     """An object's members as wire values, or the first fault in the order they were written."""
     record: dict[str, Any] = {}
@@ -69,7 +62,7 @@ def strict_record(
             raise LineFault(Rule.UNKNOWN_COLUMN, reason, storable(name))
         if name in record:
             raise LineFault(Rule.DUPLICATE_KEY, f"{name} is given more than once", name)
-        record[name] = read_scalar(kinds[name], name, value)
+        record[name] = kinds[name].read(name, value)
     return record
 
 

@@ -2,13 +2,12 @@
 
 import json
 import math
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from scale_assets.contracts.faults import LineFault, Rule, shown
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 MAX_INTEGER_DIGITS = 400  # more than any double holds; Python itself refuses above 4300
-JSON_NAMES = {str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
 
 
 def read_object(line: bytes) -> list[tuple[str, Any]]:
@@ -32,6 +31,17 @@ class Members(list):  # type: ignore[type-arg]
     """An object's (key, value) pairs; a list subclass, so that a JSON array is not one."""
 
 
+class WrittenFloat(float):
+    """A number with a point or an exponent, which remembers how it was written."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        value = super().__new__(cls, text)
+        value.text = text
+        return value
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise LineFault(Rule.NOT_JSON, f"{name} is not JSON; write null")
 
@@ -49,9 +59,14 @@ def _parse_integer(text: str) -> float:
     return int(text) if len(text) <= MAX_INTEGER_DIGITS else math.inf
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=Members, parse_constant=_refuse_constant)
+_decoder = json.JSONDecoder(
+    object_pairs_hook=Members, parse_constant=_refuse_constant, parse_float=WrittenFloat
+)
 _long_integer_decoder = json.JSONDecoder(
-    object_pairs_hook=Members, parse_constant=_refuse_constant, parse_int=_parse_integer
+    object_pairs_hook=Members,
+    parse_constant=_refuse_constant,
+    parse_float=WrittenFloat,
+    parse_int=_parse_integer,
 )
 
 
@@ -60,19 +75,19 @@ def read_scalar(kind: str, name: str, value: Any) -> Any:
     if value is None:
         return None
     if kind == "string":
-        return _read_string(name, value)
+        return read_string(name, value)
     if kind == "boolean":
-        return value if isinstance(value, bool) else _wrong_type(kind, name, value)
+        return value if isinstance(value, bool) else wrong_type("a boolean", name, value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        _wrong_type(kind, name, value)
+        wrong_type(_article(kind), name, value)
     if isinstance(value, float) and math.isinf(value):
         raise LineFault(Rule.OUT_OF_RANGE, f"{name} does not fit 64 bits", name)
     return _read_integer(name, value) if kind == "integer" else _read_number(name, value)
 
 
-def _read_string(name: str, value: Any) -> str:
+def read_string(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        _wrong_type("string", name, value)
+        wrong_type("a string", name, value)
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -84,7 +99,7 @@ def _read_string(name: str, value: Any) -> str:
 
 def _read_integer(name: str, value: float) -> int:
     if isinstance(value, float):
-        _wrong_type("integer", name, value)
+        wrong_type("an integer", name, value)
     if not INT64_MIN <= value <= INT64_MAX:
         raise LineFault(Rule.OUT_OF_RANGE, f"{name} = {shown(value)} does not fit 64 bits", name)
     return int(value)
@@ -97,9 +112,18 @@ def _read_number(name: str, value: float) -> float:
         raise LineFault(Rule.OUT_OF_RANGE, f"{name} does not fit a double", name) from None
 
 
-def _wrong_type(kind: str, name: str, value: Any) -> NoReturn:
+JSON_NAMES = {
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    WrittenFloat: "a number",
+}
+
+
+def wrong_type(expected: str, name: str, value: Any) -> NoReturn:
     got = JSON_NAMES.get(type(value), "an object" if isinstance(value, Members) else "an array")
-    reason = f"{name} must be {_article(kind)}, got {got}: {shown(value)}"
+    reason = f"{name} must be {expected}, got {got}: {shown(value)}"
     raise LineFault(Rule.WRONG_TYPE, reason, name)
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scale_assets.contracts.faults import Fault, Rule
+from scale_assets.contracts.checks import rows_of
+from scale_assets.contracts.decimals import from_text
+from scale_assets.contracts.faults import Fault, Rule, shown
 from scale_assets.contracts.model import Contract, Field
 from scale_assets.contracts.uniqueness import repeated_keys
 from scale_assets.contracts.validate import (
@@ -16,6 +18,7 @@ from scale_assets.contracts.validate import (
     quarantine_rows,
     to_contract,
 )
+from scale_assets.contracts.wire import expected
 
 
 def validate_table(
@@ -62,13 +65,30 @@ def _wire_column(table: pa.Table, field: Field, faults: dict[int, Fault]) -> pa.
     column = table.column(field.name)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if field.type == "decimal" and (given := _digits(column)) is not None:
+        return _decimals(given, field, faults)
     target = _wire_type(column.type, field)
     if target is not None:
         return column.cast(target, safe=not pa.types.is_timestamp(target))
-    reason = f"{field.name} must be of type {field.type}, got {column.type}"
+    reason = f"{field.name} must be of type {field.type_name}, got {column.type}"
     for row in np.flatnonzero(pc.is_valid(column).to_numpy()):
         faults.setdefault(int(row), Fault(Rule.WRONG_TYPE, reason, field.name))
     return pa.chunked_array([pa.nulls(table.num_rows, field.arrow_type)])
+
+
+def _digits(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Numbers that are exact, as text; None where they are not."""
+    type_ = column.type
+    is_exact = pa.types.is_decimal(type_) or pa.types.is_integer(type_) or pa.types.is_string(type_)
+    return column.cast(pa.string()) if is_exact or pa.types.is_large_string(type_) else None
+
+
+def _decimals(digits: pa.ChunkedArray, field: Field, faults: dict[int, Fault]) -> pa.ChunkedArray:
+    decimals, bad = from_text(digits, field.arrow_type)
+    for row in rows_of(bad):
+        reason = f"{field.name} must be {expected(field)}, got {shown(digits[row].as_py())}"
+        faults.setdefault(row, Fault(Rule.BAD_FORMAT, reason, field.name))
+    return pa.chunked_array([decimals])
 
 
 def _wire_type(given: pa.DataType, field: Field) -> pa.DataType | None:
@@ -84,6 +104,7 @@ def _wire_type(given: pa.DataType, field: Field) -> pa.DataType | None:
         "boolean": pa.types.is_boolean(given),
         "date": pa.types.is_date(given),
         "timestamp": pa.types.is_timestamp(given) and given.tz is not None,
+        "array": given == field.arrow_type,
     }
     return field.arrow_type if kinds.get(field.type, False) else None
 

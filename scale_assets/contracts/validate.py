@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scale_assets.contracts.checks import check_table, rows_of
+from scale_assets.contracts.checks import Exempt, check_table, rows_of
 from scale_assets.contracts.decode import NEWLINE, Decoded, Decoder, decode_block, split_lines
 from scale_assets.contracts.faults import Fault, Rule, shown
 from scale_assets.contracts.model import Contract
 from scale_assets.contracts.records import record_decoder
 from scale_assets.contracts.uniqueness import repeated_keys
-from scale_assets.contracts.wire import EXPECTED, to_contract_type
+from scale_assets.contracts.wire import expected, to_contract_type
 
 BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 1 << 20
@@ -149,7 +149,7 @@ def to_contract(
     wire: pa.Table,
     faults: dict[int, Fault],
     *,
-    key_only: pa.ChunkedArray | None = None,
+    exempt: Exempt | None = None,
 ) -> pa.Table:
     """Wire columns in the contract's types; faults (by wire row) for what broke a rule."""
     columns = []
@@ -157,11 +157,11 @@ def to_contract(
         column, bad = to_contract_type(wire.column(field.name), field)
         for row in rows_of(bad) if pc.any(bad).as_py() else ():
             value = shown(wire.column(field.name)[row].as_py())
-            reason = f"{field.name} must be {EXPECTED[field.type]}, got {value}"
+            reason = f"{field.name} must be {expected(field)}, got {value}"
             faults.setdefault(row, Fault(Rule.BAD_FORMAT, reason, field.name))
         columns.append(column)
     table = pa.table(columns, names=[field.name for field in contract.fields])
-    check_table(contract, table, faults, key_only=key_only)
+    check_table(contract, table, faults, exempt=exempt)
     return table
 
 

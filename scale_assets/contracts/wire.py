@@ -3,6 +3,8 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scale_assets.contracts.decimals import from_base64, from_variable
+from scale_assets.contracts.encodings import encoding_of
 from scale_assets.contracts.model import Field
 
 # ISO 8601 with a zone, down to microseconds; what the shape allows and the calendar does not
@@ -14,38 +16,32 @@ EXPECTED = {
     "timestamp": "an ISO 8601 time with a zone, such as 2013-02-01T00:00:00Z",
     "date": "a date such as 2013-02-01",
 }
+LONG_FRACTION = r"(\.\d{6})\d{1,3}(Z|[+-]\d\d(:?\d\d)?)$"
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, which Python can hold
 COUNTS_PER_DAY = {"days": 1, "ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
-DEBEZIUM_ENCODINGS = {
-    "date": {"io.debezium.time.Date": "days", "io.debezium.time.IsoDate": "text"},
-    "timestamp": {
-        "io.debezium.time.MicroTimestamp": "us",
-        "io.debezium.time.Timestamp": "ms",
-        "io.debezium.time.NanoTimestamp": "ns",
-        "io.debezium.time.ZonedTimestamp": "text",
-    },
-}
-DEFAULT_DEBEZIUM = {
-    "date": "io.debezium.time.Date",
-    "timestamp": "io.debezium.time.MicroTimestamp",
-}
+
+
+def expected(field: Field) -> str:
+    """What a value of the field should have been, for its reader."""
+    if field.type == "string":
+        return "a time of day, counted from midnight and less than a day"
+    return EXPECTED.get(field.type) or f"a {field.type_name} that needs no rounding"
 
 
 def to_contract_type(column: pa.ChunkedArray, field: Field) -> tuple[pa.ChunkedArray, pa.Array]:
     """The column in the field's type, and a mask of values that could not be read (null there)."""
-    if field.type not in SHAPES:
-        return column, none_bad(len(column))
     if column.type == field.arrow_type:  # typed at the source
-        return keep_representable(column, none_bad(len(column)))
+        none = none_bad(len(column))
+        return keep_representable(column, none) if field.type in SHAPES else (column, none)
+    if field.type == "decimal":
+        read = from_variable if pa.types.is_struct(column.type) else from_base64
+        decimals, bad = read(column, field.arrow_type)
+        return pa.chunked_array([decimals]), bad
     if pa.types.is_integer(column.type):
-        return count_to_time(column, field.arrow_type, unit=encoding_of(field))
+        to_time = count_to_clock if field.type == "string" else count_to_time
+        return to_time(column, field.arrow_type, unit=encoding_of(field))
     parsed, bad = parse_text(column, field)
     return keep_representable(parsed, bad)
-
-
-def encoding_of(field: Field) -> str:
-    """How a change event writes a date or time: text, or a count of days, ms, us or ns."""
-    return DEBEZIUM_ENCODINGS[field.type][field.debezium_type or DEFAULT_DEBEZIUM[field.type]]
 
 
 def count_to_time(
@@ -62,17 +58,40 @@ def count_to_time(
     return ticks.cast(type_, safe=unit != "ns"), bad.combine_chunks()
 
 
+def count_to_clock(
+    column: pa.ChunkedArray, type_: pa.DataType, *, unit: str
+) -> tuple[pa.ChunkedArray, pa.Array]:
+    """ms, us or ns since midnight to HH:MM:SS.ffffff; below a microsecond is cut off."""
+    inside = _between(column, 0, COUNTS_PER_DAY[unit] - 1)
+    bad = pc.invert(pc.fill_null(inside, True))
+    kept = pc.if_else(bad, pa.scalar(None, pa.int64()), column)
+    clock = kept.cast(pa.int32()).cast(pa.time32("ms")) if unit == "ms" else kept
+    return clock.cast(pa.time64("us" if unit == "ms" else unit)).cast(
+        pa.time64("us"), safe=False
+    ).cast(type_), bad.combine_chunks()
+
+
 def parse_text(column: pa.ChunkedArray, field: Field) -> tuple[pa.ChunkedArray, pa.Array]:
     """Strings to dates or times."""
     try:  # the whole column first: it is the usual case
         return column.cast(field.arrow_type), none_bad(len(column))
     except pa.ArrowInvalid:
         pass
+    column = _as_debezium_writes(column, field)
     shaped = pc.match_substring_regex(column, SHAPES[field.type])
     candidates = pc.if_else(shaped, column, None)
     parsed = pa.chunked_array([_cast_each(candidates, field.arrow_type)])
     bad = pc.and_(pc.is_valid(column), pc.is_null(parsed))
     return parsed, bad.combine_chunks()
+
+
+def _as_debezium_writes(column: pa.ChunkedArray, field: Field) -> pa.ChunkedArray:
+    """Its dates say that they are in UTC, its times go down to the nanosecond, which is cut off."""
+    if field.debezium_type is None:
+        return column
+    if field.type == "date":
+        return pc.replace_substring_regex(column, "^(.{10})Z$", r"\1")
+    return pc.replace_substring_regex(column, LONG_FRACTION, r"\1\2")
 
 
 def _cast_each(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:

@@ -1,13 +1,35 @@
-"""The current rows and their history, derived from one version of a table of changes."""
+"""The current rows and their history, kept in step with the changes that they derive from.
 
-from collections.abc import Sequence
+New changes are added in one commit, which names the version of the changes that the table shows
+with it. Where they cannot simply be added, the table is made anew from all; the rows are equal.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
 
 from scale_assets.contracts import Contract
+from scale_assets.ingest.current import current_rows_sql, current_schema, merge_current
+from scale_assets.ingest.history import SEGMENT, history_rows_sql, history_schema, rewrite_history
+from scale_assets.ingest.news import (
+    Anew,
+    News,
+    Shown,
+    all_changes,
+    duckdb_in_utc,
+    new_changes,
+)
+from scale_assets.ingest.states import UNAVAILABLE, Facts
 from scale_assets.lake import Lake
-from scale_assets.lake.duckdb_types import quoted
+from scale_assets.lake.commits import retried
+from scale_assets.lake.fit import arrow_schema, delta_schema
+from scale_assets.lake.history import last_metadata, num_rows
+from scale_assets.lake.snapshots import snapshot_dataset
+
+__all__ = ["Derived", "current_schema", "derive_current", "derive_history", "history_schema"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,87 +40,110 @@ class Derived:
     version: int
     changes_version: int
     num_rows: int
-    is_rewritten: bool
+    num_unavailable: int  # rows with a field whose value the source never sent
+    made_anew: str | None  # why, where new changes could not simply be added
 
-
-def current_schema(contract: Contract) -> pa.Schema:
-    """Columns of the table that ``derive_current`` makes."""
-    return pa.schema([*contract.arrow_schema, _time("event_time"), _time("received_at")])
-
-
-def history_schema(contract: Contract) -> pa.Schema:
-    """Columns of the table that ``derive_history`` makes."""
-    times = [_time(name) for name in ("valid_from", "valid_to", "received_at")]
-    return pa.schema([*contract.arrow_schema, pa.field("op", pa.string()), *times])
+    @property
+    def is_rewritten(self) -> bool:
+        return self.made_anew is not None
 
 
 def derive_current(lake: Lake, contract: Contract, *, changes: str, table: str) -> Derived:
     """One row per key that exists: its newest values, and when they happened and reached us."""
-    columns = _names([field.name for field in contract.fields])
-    sql = f"""
-        select {columns}, event_time, received_at
-        from ({{changes}})
-        qualify row_number() over (
-            partition by {_names(contract.primary_key)} order by {_ORDER_DESC}
-        ) = 1 and op <> 'd'
-        order by {_names(contract.primary_key)}
-    """
-    return _derive(lake, sql, changes=changes, table=table)
+    kept = _Kept(
+        schema=current_schema(contract),
+        partition_by=(),
+        rows_sql=current_rows_sql,
+        add=merge_current,
+    )
+    return retried(lambda: _derive(lake, contract, kept, changes=changes, table=table))
 
 
 def derive_history(lake: Lake, contract: Contract, *, changes: str, table: str) -> Derived:
     """One row per change: values valid from its event_time to the key's next change, or open.
 
-    A delete is a row too (op = 'd'): from then on the key did not exist.
+    A delete is a row too (op = 'd'), as is a truncate of each key that it removed (op = 't'): from
+    then on the key did not exist.
     """
-    columns = _names([field.name for field in contract.fields])
-    sql = f"""
-        select
-            {columns}, op,
-            event_time as valid_from,
-            lead(event_time) over (
-                partition by {_names(contract.primary_key)} order by {_ORDER}
-            ) as valid_to,
-            received_at
-        from ({{changes}})
-        order by {_names(contract.primary_key)}, {_ORDER}
-    """
-    return _derive(lake, sql, changes=changes, table=table)
-
-
-# Changes without an lsn (a source's first snapshot, a source without a log) come first, as read.
-_SORT = ("lsn", "tx_ordinal", "_source_file", "_position")
-_ORDER = ", ".join(f"{name} asc nulls first" for name in _SORT)
-_ORDER_DESC = ", ".join(f"{name} desc nulls last" for name in _SORT)
-
-
-def _derive(lake: Lake, sql: str, *, changes: str, table: str) -> Derived:
-    """Rewrite the table in one commit, unless it already shows the changes' newest version."""
-    import duckdb
-
-    changes_version = lake.version(changes)
-    is_rewritten = (
-        not lake.exists(table)
-        or lake.last_metadata(table).get("changes_version") != changes_version
+    kept = _Kept(
+        schema=history_schema(contract),
+        partition_by=(SEGMENT.name,),
+        rows_sql=history_rows_sql,
+        add=rewrite_history,
     )
-    if is_rewritten:
-        snapshot = lake.duckdb_relation_sql(changes, version=changes_version)
-        with duckdb.connect() as connection:
-            connection.execute("set TimeZone = 'UTC'")
-            rows = connection.sql(sql.format(changes=snapshot)).to_arrow_reader()
-            lake.overwrite(table, rows, metadata={"changes_version": changes_version})
+    return retried(lambda: _derive(lake, contract, kept, changes=changes, table=table))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """How one derived table is made of all changes, and brought to new ones."""
+
+    schema: pa.Schema
+    partition_by: Sequence[str]
+    rows_sql: Callable[[Contract, str, Facts], str]
+    add: Callable[[DeltaTable, Contract, News], None]
+
+
+def _derive(lake: Lake, contract: Contract, kept: _Kept, *, changes: str, table: str) -> Derived:
+    source = lake.open(changes)
+    anew = _add(lake, contract, kept, source=source, changes=changes, table=table)
+    if anew is not None:
+        _make(lake, contract, kept, source=source, table=table)
+    handle = lake.open(table)
     return Derived(
         table=table,
-        version=lake.version(table),
-        changes_version=changes_version,
-        num_rows=lake.num_rows(table),
-        is_rewritten=is_rewritten,
+        version=int(handle.version()),
+        changes_version=int(source.version()),
+        num_rows=num_rows(handle),
+        num_unavailable=_num_unavailable(handle),
+        made_anew=None if anew is None else anew.reason,
     )
 
 
-def _names(columns: Sequence[str]) -> str:
-    return ", ".join(quoted(column) for column in columns)
+def _make(lake: Lake, contract: Contract, kept: _Kept, *, source: DeltaTable, table: str) -> None:
+    with duckdb_in_utc() as connection:
+        sql, facts, shown = all_changes(connection, contract, source)
+        rows = connection.sql(kept.rows_sql(contract, sql, facts)).to_arrow_reader()
+        lake.overwrite(
+            table,
+            rows.cast(kept.schema),
+            partition_by=kept.partition_by,
+            metadata=shown.metadata(),
+        )
 
 
-def _time(name: str) -> pa.Field:
-    return pa.field(name, pa.timestamp("us", tz="UTC"))
+def _add(
+    lake: Lake, contract: Contract, kept: _Kept, *, source: DeltaTable, changes: str, table: str
+) -> Anew | None:
+    """Add what is new; or say why the table has to be made anew."""
+    if not lake.exists(table):
+        return Anew("there is no table yet")
+    handle = lake.open(table)
+    shown = Shown.read(last_metadata(handle))
+    if shown is None:
+        return Anew("the table does not say what it shows")
+    if not _is_kept_so(handle, kept):
+        return Anew("the columns changed")
+    if shown.changes_version == source.version() and shown.changes_id == str(source.metadata().id):
+        return None
+    news = new_changes(
+        contract,
+        source,
+        shown=shown,
+        at_version=lambda version: lake.open(changes, version=version),
+    )
+    if isinstance(news, Anew):
+        return news
+    if len(news.rows):
+        kept.add(handle, contract, news)
+    return None
+
+
+def _num_unavailable(handle: DeltaTable) -> int:
+    is_missing = pc.field(UNAVAILABLE.name).is_valid()
+    return int(snapshot_dataset(handle).count_rows(filter=is_missing))
+
+
+def _is_kept_so(handle: DeltaTable, kept: _Kept) -> bool:
+    is_partitioned_so = list(handle.metadata().partition_columns) == list(kept.partition_by)
+    return is_partitioned_so and arrow_schema(handle) == delta_schema(kept.schema)

@@ -1,6 +1,8 @@
 """One way to commit: Parquet files already in place, and everything else, in one Delta commit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +22,7 @@ METADATA_KEY = "scale"
 SERIAL_APP = "lake/serial"
 MAX_ATTEMPTS = 20
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Filter = tuple[str, str, str | list[str]]
 
@@ -95,6 +98,51 @@ def append(
         metadata=metadata,
     )
     return Commit(version=version, num_rows=data.num_rows)
+
+
+def rewrite(
+    handle: DeltaTable,
+    parts: Iterable[pa.Table],
+    *,
+    replace: Sequence[Filter] | None,
+    metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Put rows in the place of the partitions that ``replace`` selects, in one commit.
+
+    The rows may lie in any partition; their parts are written side by side, a file each or more.
+    From the snapshot of the handle, like ``append``; None replaces nothing.
+    """
+    schema = arrow_schema(handle)
+    partition_by = list(handle.metadata().partition_columns)
+    fault_point("before_write")
+    folder = handle.table_uri.removeprefix("file://")
+
+    def write(part: pa.Table) -> list[AddAction]:
+        return write_files(folder, part, partition_by=partition_by, schema=schema)
+
+    return commit_files(
+        handle,
+        [action for actions in _side_by_side(write, parts) for action in actions],
+        schema=schema,
+        partition_by=partition_by,
+        mode="append" if replace is None else "overwrite",
+        replace=replace,
+        metadata=metadata,
+    )
+
+
+def _side_by_side(
+    work: Callable[[Item], Result], items: Iterable[Item], *, at_once: int = 2
+) -> Iterator[Result]:
+    """Results in order, with no more than a few items in the works or waiting."""
+    with ThreadPoolExecutor(at_once) as pool:
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > at_once:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def at_newest(handle: DeltaTable) -> DeltaTable:

@@ -45,3 +45,17 @@ def grown(handle: DeltaTable, table: str, *, schema: pa.Schema) -> DeltaTable:
     except CommitFailedError as error:
         raise ConcurrentCommit(f"{table}: another writer committed meanwhile") from error
     return at_newest(handle)
+
+
+def repartitioned(
+    handle: DeltaTable, *, schema: pa.Schema, partition_by: Sequence[str]
+) -> DeltaTable:
+    """The table as it is, or emptied where its partition columns are others."""
+    if list(handle.metadata().partition_columns) == list(partition_by):
+        return handle
+    return DeltaTable.create(
+        handle.table_uri,
+        schema=Schema.from_arrow(schema),
+        partition_by=list(partition_by),
+        mode="overwrite",
+    )

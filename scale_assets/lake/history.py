@@ -37,6 +37,16 @@ def last_metadata(handle: DeltaTable) -> dict[str, Any]:
     return {}
 
 
+def files_added_since(handle: DeltaTable, earlier: DeltaTable) -> list[str] | None:
+    """Files that one snapshot has more than an earlier one of the same table; None where some went.
+
+    Files go when rows were rewritten or removed, and when they were compacted.
+    """
+    before = set(earlier.file_uris())
+    now = handle.file_uris()
+    return None if before - set(now) else [file for file in now if file not in before]
+
+
 def partitions_added_since(handle: DeltaTable, version: int | None) -> list[PartitionValues]:
     """Partitions, each once, that received rows in commits after ``version``.
 

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from scale_assets.lake import history, parquet_files
 from scale_assets.lake.commits import Commit, Filter, append, at_newest, commit_files, retried
-from scale_assets.lake.creation import created, grown
+from scale_assets.lake.creation import created, grown, repartitioned
 from scale_assets.lake.errors import LakeError, MissingTable
 from scale_assets.lake.fit import arrow_schema, delta_schema, fit
 from scale_assets.lake.merge import merge_rows
@@ -160,11 +160,14 @@ class Lake:
         positions: Mapping[str, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> int:
-        """Replace the whole table, schema included, in one commit; readers see old or new."""
+        """Replace the whole table, schema included, in one commit; readers see old or new.
+
+        Other partitioning than before takes two commits, the first of which empties the table.
+        """
         schema = delta_schema(data.schema)
         if not self.exists(table):
             self.create(table, schema, partition_by=partition_by)
-        handle = self.open(table)
+        handle = repartitioned(self.open(table), schema=schema, partition_by=partition_by)
         actions = parquet_files.write_files(
             self.uri(table), data, partition_by=partition_by, schema=schema
         )

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError
 
-from scale_assets.lake.commits import METADATA_KEY
+from scale_assets.lake.commits import METADATA_KEY, SERIAL_APP
 from scale_assets.lake.duckdb_types import quoted
-from scale_assets.lake.errors import LakeError
+from scale_assets.lake.errors import ConcurrentCommit, LakeError
+from scale_assets.lake.faults import fault_point
 
 
 def merge_rows(
@@ -26,11 +28,10 @@ def merge_rows(
     repeated = data.group_by(list(keys)).aggregate([([], "count_all")])["count_all"]
     if any(count > 1 for count in repeated.to_pylist()):
         raise LakeError(f"upsert by {list(keys)}: some keys occur twice in the data; deduplicate")
-    matches = " AND ".join(f"target.{quoted(key)} = source.{quoted(key)}" for key in keys)
     (
         handle.merge(
             source=data,
-            predicate=matches,
+            predicate=_matches(keys),
             source_alias="source",
             target_alias="target",
             commit_properties=CommitProperties(
@@ -42,3 +43,53 @@ def merge_rows(
         .execute()
     )
     return int(handle.version())
+
+
+def merge_states(
+    handle: DeltaTable,
+    data: pa.Table,
+    *,
+    keys: Sequence[str],
+    gone: str,
+    updates: Mapping[str, str],
+    inserts: Mapping[str, str],
+    metadata: Mapping[str, Any],
+) -> int:
+    """Delete, update and insert by key in one commit, from exactly the snapshot of the handle.
+
+    The data has one row per key. ``gone`` is a condition on ``source``: such rows delete, and
+    insert nothing. ``updates`` and ``inserts`` give SQL on ``source`` and ``target`` by column.
+
+    Raises:
+        ConcurrentCommit: Somebody committed since the handle read.
+    """
+    fault_point("before_write")
+    serial = Transaction(SERIAL_APP, handle.version() + 1)
+    properties = CommitProperties(
+        custom_metadata={METADATA_KEY: dict(metadata)},
+        app_transactions=[serial],
+        max_commit_retries=0,
+    )
+    try:
+        (
+            handle.merge(
+                source=data,
+                predicate=_matches(keys),
+                source_alias="source",
+                target_alias="target",
+                streamed_exec=False,  # knows the keys' range then, and skips files outside it
+                commit_properties=properties,
+            )
+            .when_matched_delete(predicate=gone)
+            .when_matched_update(updates=dict(updates))
+            .when_not_matched_insert(updates=dict(inserts), predicate=f"NOT ({gone})")
+            .execute()
+        )
+    except CommitFailedError as error:
+        raise ConcurrentCommit(f"{handle.table_uri}: {error}") from error
+    fault_point("after_merge")
+    return int(handle.version())
+
+
+def _matches(keys: Sequence[str]) -> str:
+    return " AND ".join(f"target.{quoted(key)} = source.{quoted(key)}" for key in keys)

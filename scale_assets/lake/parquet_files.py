@@ -184,6 +184,11 @@ def split_by_partition(
         yield {}, table
         return
     keys = table.select(partition_by).combine_chunks()
+    first = keys.slice(0, 1).to_pylist()[0]
+    if all(_is_constant(column) for column in keys.columns):
+        values = {name: partition_text(value) for name, value in first.items()}
+        yield values, table.drop_columns(list(partition_by))
+        return
     order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in partition_by])
     ordered = table.take(order)  # stable: equal keys keep their order
     groups = ordered.select(partition_by).group_by(list(partition_by), use_threads=False)
@@ -193,6 +198,12 @@ def split_by_partition(
         values = {name: partition_text(value) for name, value in group.items()}
         yield values, ordered.slice(start, num_rows).drop_columns(list(partition_by))
         start += num_rows
+
+
+def _is_constant(column: pa.ChunkedArray) -> bool:
+    if column.null_count:
+        return bool(column.null_count == len(column))
+    return bool(pc.all(pc.equal(column, column[0])).as_py())
 
 
 def partition_text(value: Any) -> str | None:

@@ -39,6 +39,15 @@ def snapshot_dataset(handle: DeltaTable) -> "ds.Dataset":
     )
 
 
+def files_table(files: Sequence[str], schema: pa.Schema) -> pa.Table:
+    """Rows of some files of an unpartitioned table, with exactly this schema."""
+    import pyarrow.dataset as ds
+
+    if not files:
+        return schema.empty_table()
+    return ds.dataset(list(files), schema=schema, format="parquet").to_table()
+
+
 def relation_sql(
     *, files: Sequence[str], schema: pa.Schema, partition_columns: Sequence[str]
 ) -> str:

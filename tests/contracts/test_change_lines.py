@@ -67,6 +67,10 @@ def test_an_insert_is_read_with_its_encodings() -> None:
             "received_at": datetime(1970, 1, 1, 0, 0, 2, tzinfo=UTC),
             "lsn": 10,
             "tx_id": 20,
+            "tx_ordinal": None,
+            "_transaction": None,
+            "_unchanged": None,
+            "_moved_from": None,
             "_position": 7,
         }
     ]
@@ -100,6 +104,11 @@ def test_tombstones_are_received_and_neither_kept_nor_refused() -> None:
         ({"after": None}, "bad_envelope", "after"),
         ({"after": [1]}, "bad_envelope", "after"),
         ({"op": "d", "after": None}, "bad_envelope", "before"),
+        ({"op": "t", "after": None, "ts_ms": None}, "bad_envelope", "ts_ms"),
+        ({"op": "u", "before": {"id": "1"}}, "wrong_type", "id"),
+        ({"source": SOURCE | {"pos": "1"}}, "wrong_type", "source.pos"),
+        ({"transaction": "1"}, "bad_envelope", "transaction"),
+        ({"transaction": {"id": 1}}, "wrong_type", "transaction.id"),
         ({"op": "d", "before": {"name": "a"}}, "missing_field", "id"),
         ({"source": None}, "bad_envelope", "source.ts_ms"),
         ({"source": SOURCE | {"lsn": "1"}}, "wrong_type", "source.lsn"),

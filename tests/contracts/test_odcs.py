@@ -45,7 +45,8 @@ schema:
       - name: price
         logicalType: number
         logicalTypeOptions: {exclusiveMinimum: 0}
-      - {name: paid, logicalType: boolean}
+      - name: paid
+        logicalType: boolean
       - name: state
         logicalType: string
         enum: [{value: open}, {value: shipped}]
@@ -53,6 +54,7 @@ schema:
         logicalType: string
         quality: [{metric: invalidValues, arguments: {validValues: [web, shop]}, mustBe: 0}]
 """
+MICROS = "        customProperties: [{property: scale.debeziumType, value: micros}]"
 
 
 def test_every_part_of_a_contract_is_read() -> None:
@@ -91,7 +93,27 @@ def test_every_part_of_a_contract_is_read() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ("logicalType: boolean", "logicalType: array", ["paid", "'array'", "use one of"]),
+        ("logicalType: boolean", "logicalType: decimal", ["paid", "'decimal'", "use one of"]),
+        (
+            "logicalType: boolean",
+            "logicalType: array",
+            ["paid", "items.logicalType None", "one of"],
+        ),
+        (
+            "logicalType: number",
+            "logicalType: number\n        physicalType: numeric(39, 2)",
+            ["price", "numeric(39, 2)", "38 digits", "read as a double"],
+        ),
+        (
+            "logicalType: number",
+            "logicalType: number\n        physicalType: DECIMAL(4)\n        enum: [{value: 0.5}]",
+            ["price", "enum", "0.5", "decimal128(4, 0)"],
+        ),
+        (
+            "logicalType: boolean",
+            f"logicalType: timestamp\n{MICROS}",
+            ["paid", "'micros'", "use one of", "io.debezium.time.MicroTimestamp"],
+        ),
         (
             "logicalType: boolean",
             "logicalTyp: boolean",

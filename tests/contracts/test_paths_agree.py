@@ -1,6 +1,7 @@
 """The fast path accepts nothing that the strict path refuses, and reads the same values."""
 
 import json
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
@@ -16,6 +17,9 @@ FIELDS = (
     Field(name="flag", type="boolean"),
     Field(name="day", type="date"),
     Field(name="at", type="timestamp"),
+    Field(name="price", type="decimal", precision=6, scale=2),
+    Field(name="tags", type="array", items="string"),
+    Field(name="marks", type="array", items="number"),
 )
 CLOSED = Contract(name="closed", version="1", fields=FIELDS, primary_key=("key",))
 OPEN = Contract(name="open", version="1", fields=FIELDS, primary_key=("key",), open=True)
@@ -46,6 +50,10 @@ TOKENS = st.sampled_from(
         *('"2013-02-01T00:00:00Z"', '"2013-02-01T00:00:00"', '"2013-02-01T01:00:00.123456+01:00"'),
         *('"2013-02-01T00:00:00.1234567Z"', '"2013-02-01 00:00Z"', '"0000-01-01T00:00:00Z"'),
         *('"9999-12-31T23:59:59.999999-23:59"', '"2013-02-01T24:00:00Z"', '"NaN"', "1735689600000"),
+        *("1.50", "1.555", "-1234.5", "12345", '"1.5"', '"+1"', '".5"', '"1e2"', "1E-2", '"1.555"'),
+        *("12345.6", "9999.99", "10000.00", '"00000000001.50"', "1.50000000000000000000000000000"),
+        *('"1_0"', '" 1.5"', '"1e999999"', '"1e-7"', "1000000000e-7", "0e99", '"-.5"', '"\\u0661"'),
+        *('["a"]', '["a",null]', '["a",1]', "[1.5,null]", "[NaN]", "[1e999]", "[true]", '[["a"]]'),
         *("{}", "[]", "[1]", '{"a":1}', "[" * 70 + "]" * 70, '{"a":' * 70 + "1" + "}" * 70),
         *("", "1 2", "/**/1", '"open', "1}", '1}{"key":"b","count":2', "[1,", "{"),
     ]
@@ -58,6 +66,9 @@ KEYS = st.sampled_from(
         '"flag"',
         '"day"',
         '"at"',
+        '"price"',
+        '"tags"',
+        '"marks"',
         '"k\\u0065y"',
         '"KEY"',
         '"new"',
@@ -160,13 +171,63 @@ def test_a_line_fares_the_same_alone_and_among_others(
     assert middle.equals(alone.accepted.drop(["_position"]))
 
 
-OPS = st.sampled_from(['"c"', '"u"', '"d"', '"r"', '"t"', "null", "1", '""'])
+CHANGE_FIELDS = (
+    *FIELDS[:-3],
+    Field(name="price", type="decimal", precision=6, scale=2),
+    Field(
+        name="free",
+        type="decimal",
+        precision=6,
+        scale=2,
+        debezium_type="io.debezium.data.VariableScaleDecimal",
+    ),
+    Field(name="digits", type="decimal", precision=6, scale=2, debezium_type="string"),
+    Field(name="clock", type="string", debezium_type="io.debezium.time.MicroTime"),
+    Field(name="sent", type="timestamp", debezium_type="io.debezium.time.ZonedTimestamp"),
+    Field(name="tags", type="array", items="string"),
+)
+CLOSED_CHANGES = replace(CLOSED, name="closed changes", fields=CHANGE_FIELDS)
+OPEN_CHANGES = replace(CLOSED_CHANGES, name="open changes", open=True)
+OPS = st.sampled_from(['"c"', '"u"', '"u"', '"d"', '"r"', '"t"', '"m"', "null", "1", '""'])
 TIMES = st.sampled_from(["1000", "null", "1.5", '"1"', "9223372036854775807", "-99999999999999999"])
 ROW = '{"key":"a","count":1,"ratio":1,"flag":null,"day":15000,"at":1359676800000000}'
+EXTRA_VALUES = st.sampled_from(
+    [
+        *('"price":"AQ=="', '"price":"A"', '"price":"f////w=="', '"price":1', '"price":null'),
+        *(
+            '"free":{"scale":1,"value":"AQ=="}',
+            '"free":{"scale":3,"value":"AQ=="}',
+            '"free":"AQ=="',
+        ),
+        *('"free":{"value":"AQ=="}', '"free":{"scale":1,"value":"AQ==","x":1}', '"free":{}'),
+        *('"free":{"scale":1,"scale":1}', '"free":{"scale":9e9}', '"free":{"scale":99999999999}'),
+        *(
+            '"digits":1.5',
+            '"digits":"1.5"',
+            '"digits":1e2',
+            '"digits":1.555',
+            '"digits":12345.6',
+            '"digits":1e-9',
+            '"digits":true',
+        ),
+        *('"clock":1', '"clock":-1', '"clock":86400000000', '"clock":"01:00"', '"clock":1.0'),
+        *('"sent":"2013-02-01T00:00:00.123456789+01:00"', '"sent":"2013-02-01T00:00:00.1234567"'),
+        *('"tags":["a"]', '"tags":[1]', '"tags":"a"', '"tags":["__debezium_unavailable_value"]'),
+        *('"tags":[]', '"tags":[null]', '"key":"__debezium_unavailable_value"'),
+        '"price":"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="',
+        '"free":{"scale":0,"value":"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="}',
+        '"sent":"__debezium_unavailable_value"',
+        '"digits":"__debezium_unavailable_value"',
+    ]
+)
 ROWS = st.one_of(
     st.just(ROW),
     st.just(ROW),
     st.just("null"),
+    st.just(ROW.replace('"a"', '"b"')),
+    st.lists(EXTRA_VALUES, min_size=1, max_size=3).map(
+        lambda more: f"{ROW[:-1]},{','.join(more)}}}"
+    ),
     st.sampled_from(
         [
             *('{"key":"a"}', '{"key":"a","count":1}', "{}", "[]", "1", '{"key":"a","new":1}'),
@@ -181,6 +242,12 @@ SOURCES = st.one_of(
     st.sampled_from(
         [
             *("null", "{}", "[]", '{"ts_ms":1,"lsn":"x"}', '{"ts_ms":1,"lsn":1,"lsn":2}'),
+            *('{"ts_ms":1,"file":"bin.000003","pos":154,"row":2}', '{"ts_ms":1,"file":"","pos":0}'),
+            '{"ts_ms":1,"file":"bin.99999999999999999999","pos":1}',
+            '{"ts_ms":1,"file":"bin.3","pos":-1}',
+            '{"ts_ms":1,"change_lsn":"00000027:00000758:0003","event_serial_no":2}',
+            '{"ts_ms":1,"change_lsn":"NULL","commit_lsn":"00000027:00000758:0003"}',
+            *('{"ts_ms":1,"scn":"123456"}', '{"ts_ms":1,"scn":""}', '{"ts_ms":1,"scn":1}'),
             *(
                 '{"ts_ms":1,"db":"a","db":"b"}',
                 '{"ts_ms":1,"x":[1,"a"]}',
@@ -190,7 +257,20 @@ SOURCES = st.one_of(
     ),
 )
 EXTRAS = st.sampled_from(
-    ["", "", ',"transaction":null', ',"transaction":{"id":"1"}', ',"op":"c"', ',"x":[1,"a"]', ",,"]
+    [
+        *("", "", ',"transaction":null', ',"transaction":{"id":"1"}', ',"op":"c"', ',"x":[1,"a"]'),
+        *(",,", ',"transaction":{"id":"7","total_order":1,"data_collection_order":2,"x":0}'),
+        *(',"transaction":7', ',"transaction":{"id":"7","id":"8"}', ',"transaction":{}'),
+    ]
+)
+IGNORED = (
+    '{"ts_ms":1}',
+    '{"ts_ms":1,"ts_us":1000,"ts_ns":1000000}',
+    '{"status":"BEGIN","id":"7","ts_ms":1,"event_count":null,"data_collections":null}',
+    '{"status":"END","id":"7","event_count":1,"data_collections":[{"data_collection":"a"}]}',
+    '{"source":{"ts_ms":1},"databaseName":"shop","ddl":"ALTER TABLE a","tableChanges":[]}',
+    '{"op":"m","ts_ms":1,"source":{"ts_ms":1},"message":{"prefix":"a","content":"AQ=="}}',
+    '{"schema":{},"payload":null}',
 )
 SCHEMA = '{"type":"struct","fields":[{"type":"int64","field":"count"}]}'
 
@@ -201,13 +281,16 @@ def envelopes(draw: st.DrawFn) -> bytes:
         f'{{"before":{draw(ROWS)},"after":{draw(ROWS)},"source":{draw(SOURCES)},'
         f'"op":{draw(OPS)},"ts_ms":{draw(TIMES)}{draw(EXTRAS)}}}'
     )
-    wrapping = draw(st.sampled_from(["{}", "{}", "{}", "wrapped", "swapped", "more", "null"]))
+    wrapping = draw(
+        st.sampled_from(["{}", "{}", "{}", "wrapped", "swapped", "more", "null", "ignored"])
+    )
     return {
         "{}": text,
         "wrapped": f'{{"schema":{SCHEMA},"payload":{text}}}',
         "swapped": f'{{"payload":{text},"schema":{SCHEMA}}}',
         "more": f'{{"schema":{SCHEMA},"payload":{text},"more":1}}',
         "null": "null",
+        "ignored": draw(st.sampled_from(IGNORED)),
     }[wrapping].encode()
 
 
@@ -217,7 +300,7 @@ GOOD_CHANGE = (
 WRAPPED = b'{"schema":' + SCHEMA.encode() + b',"payload":' + GOOD_CHANGE + b"}"
 
 
-@pytest.mark.parametrize("contract", [CLOSED, OPEN], ids=["closed", "open"])
+@pytest.mark.parametrize("contract", [CLOSED_CHANGES, OPEN_CHANGES], ids=["closed", "open"])
 @given(lines=st.lists(st.one_of(st.just(GOOD_CHANGE), st.just(WRAPPED), envelopes()), max_size=10))
 @example(lines=[WRAPPED, WRAPPED])
 @example(lines=[WRAPPED, WRAPPED[:-1] + b',"more":1}'])
@@ -233,4 +316,15 @@ def test_both_paths_read_change_events_alike(
     assert mixed.accepted.equals(strict.accepted)
     assert mixed.quarantined.equals(strict.quarantined)
     assert mixed.num_tombstones == sum(1 for line in lines if line.strip() == b"null")
-    assert mixed.num_received == len(lines)
+    assert mixed.num_messages == strict.num_messages
+    num_moves = mixed.accepted["_moved_from"].drop_null()
+    assert mixed.num_received == len(lines) + len(num_moves)
+
+
+def test_what_is_no_change_is_ignored_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line.encode() for line in IGNORED]
+    mixed = validate_change_lines(CLOSED_CHANGES, b"\n".join([GOOD_CHANGE, *lines, GOOD_CHANGE]))
+    strict = _strictly(validate_change_lines, CLOSED_CHANGES, lines, monkeypatch)
+
+    assert (mixed.accepted.num_rows, mixed.quarantined.num_rows) == (2, 0)
+    assert mixed.num_messages == strict.num_messages == len(IGNORED)

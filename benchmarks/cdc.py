@@ -1,0 +1,174 @@
+"""Change apply: a change feed against delta-rs merging the same changes by itself.
+
+python -m benchmarks.cdc [--quick] [--rows N] [--changes N] [--json]
+
+The table holds ``--rows`` rows; a file of ``--changes`` Debezium events arrives: updates, inserts and
+deletes of keys drawn at random, in 20 transactions. Timed, each on a fresh copy, in turns: our feed
+(the file validated into the table of changes, the current table, the history), one plain merge of
+the batch when somebody has deduplicated it already, and a plain merge of each transaction.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.change_batch import CONTRACT, ChangeBatch, Table
+from benchmarks.measure import Comparison, machine
+from scale_assets.contracts import Contract, parse_contract
+from scale_assets.ingest.changes import ChangeFeed
+from scale_assets.ingest.derive import derive_current, derive_history
+from scale_assets.ingest.feed import ingest
+from scale_assets.lake import Lake
+
+MERGE_GOAL, FEED_GOAL, TRANSACTIONS_GOAL = 1.15, 2.2, 5.0
+NUM_TRANSACTIONS = 20
+
+
+def main() -> None:
+    """Print one line per comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="A small table, three runs.")
+    parser.add_argument("--rows", type=int, help="Rows of the table; 1,000,000, quick 200,000.")
+    parser.add_argument("--changes", type=int, help="Changes; a tenth of the rows.")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    num_rows = options.rows or (200_000 if options.quick else 1_000_000)
+    results = change_apply(
+        num_rows=num_rows,
+        num_changes=options.changes or num_rows // 10,
+        repeats=3 if options.quick else 5,
+    )
+    if options.json:
+        print(json.dumps(machine()))
+    for each in results:
+        print(each.as_json() if options.json else each.as_text())
+
+
+@dataclass
+class Seconds:
+    """What each way took, one entry per run."""
+
+    changes: list[float]
+    current: list[float]
+    history: list[float]
+    merge: list[float]
+    transactions: list[float]
+
+    def median(self, *parts: list[float]) -> float:
+        """The median over the runs of the sum of some parts."""
+        return float(statistics.median(sum(each) for each in zip(*parts, strict=True)))
+
+
+def change_apply(*, num_rows: int, num_changes: int, repeats: int) -> list[Comparison]:
+    """Ours against the peers, on one batch."""
+    table = Table(num_rows=num_rows)
+    batch = ChangeBatch.drawn(table, num_changes=num_changes, num_transactions=NUM_TRANSACTIONS)
+    seconds = Seconds([], [], [], [], [])
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Stage(Path(folder), table)
+        for _ in range(repeats):
+            run_once(stage, batch, seconds)
+    return compared(seconds, num_changes, f"{num_changes:,} changes into {num_rows:,} rows")
+
+
+def compared(seconds: Seconds, num_changes: int, what: str) -> list[Comparison]:
+    merge = seconds.median(seconds.merge)
+    current = seconds.median(seconds.current)
+    feed = seconds.median(seconds.changes, seconds.current, seconds.history)
+    ours, theirs = num_changes / feed, num_changes / seconds.median(seconds.transactions)
+    peer = "a plain merge of the deduplicated batch"
+    return [
+        _at_most(MERGE_GOAL, f"merge into the current table, {what}", current, peer, merge),
+        _at_most(FEED_GOAL, f"whole feed, {what}", feed, peer, merge),
+        Comparison(
+            name=f"whole feed, {what}",
+            ours=ours,
+            unit="changes/s",
+            peer=f"a plain merge of each of {NUM_TRANSACTIONS} transactions",
+            peer_value=theirs,
+            goal=f"at least {TRANSACTIONS_GOAL:g}",
+            ok=ours >= TRANSACTIONS_GOAL * theirs,
+        ),
+    ]
+
+
+def _at_most(goal: float, name: str, ours: float, peer: str, theirs: float) -> Comparison:
+    return Comparison(name, ours, "s", peer, theirs, f"at most {goal:g}", ours <= goal * theirs)
+
+
+class Stage:
+    """A feed that has taken the table as a snapshot, and the same rows as a plain Delta table."""
+
+    def __init__(self, folder: Path, table: Table) -> None:
+        self.folder = folder
+        (folder / "orders.odcs.yaml").write_text(CONTRACT)
+        self.contract: Contract = parse_contract(CONTRACT, source="orders.odcs.yaml")
+        (folder / "pristine").mkdir()
+        feed = self.feed(folder / "pristine")
+        feed.folder.mkdir()
+        lake = Lake(folder / "pristine" / "lake")
+        ingest(lake, feed)
+        snapshot = table.snapshot(feed.schema(self.contract))
+        lake.append_once(feed.table, snapshot, positions={"snapshot": 1})
+        self.derive(lake)
+        lake.overwrite("plain", table.rows())
+
+    def fresh(self) -> Path:
+        """A copy to run on. Files of Delta tables never change, so that links will do."""
+        copy = self.folder / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self.folder / "pristine", copy, copy_function=_link)
+        return copy
+
+    def feed(self, folder: Path) -> ChangeFeed:
+        return ChangeFeed(
+            name="orders",
+            folder=folder / "orders",
+            contract_path=self.folder / "orders.odcs.yaml",
+            table="raw/orders_changes",
+            quarantine_table="raw/orders_quarantine",
+        )
+
+    def derive(self, lake: Lake) -> tuple[float, float]:
+        source = "raw/orders_changes"
+        return (
+            timed(lambda: derive_current(lake, self.contract, changes=source, table="orders")),
+            timed(lambda: derive_history(lake, self.contract, changes=source, table="history")),
+        )
+
+
+def run_once(stage: Stage, batch: ChangeBatch, seconds: Seconds) -> None:
+    """Every way once, and proof that they come to the same rows."""
+    copy = stage.fresh()
+    feed, lake = stage.feed(copy), Lake(copy / "lake")
+    (feed.folder / "1.jsonl").write_bytes(batch.lines())
+    seconds.changes.append(timed(lambda: ingest(lake, feed)))
+    current, history = stage.derive(lake)
+    seconds.current.append(current)
+    seconds.history.append(history)
+    seconds.merge.append(timed(lambda: batch.merge_deduplicated(lake.open("plain"))))
+    ours = lake.read("orders")
+    batch.check_same(ours, lake.read("plain"))
+    plain = Lake(stage.fresh() / "lake")
+    seconds.transactions.append(timed(lambda: batch.merge_each_transaction(plain.open("plain"))))
+    batch.check_same(ours, plain.read("plain"))
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _link(source: str, target: str) -> None:
+    Path(target).hardlink_to(source)
+
+
+if __name__ == "__main__":
+    main()
