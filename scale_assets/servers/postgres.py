@@ -43,6 +43,7 @@ class Postgres(Server):
         return Launch(
             command=[str(programs / "postgres"), "-D", str(data), f"-p{self.port}", *options],
             answers=lambda: answers(dsn),
+            address=dsn,
             settings={"SCALE_POSTGRES_DSN": dsn},
             user=user,
             stop_signal=signal.SIGINT,  # fast: sessions are ended, what was committed is kept

@@ -32,8 +32,8 @@ class Launch:
 
     command: list[str]
     answers: Callable[[], bool]
-    settings: Mapping[str, str]  # by which a pipeline finds it
-    environment: Mapping[str, str] = field(default_factory=dict)
+    address: str  # as clients write it
+    settings: Mapping[str, str] = field(default_factory=dict)  # by which a pipeline finds it
     user: str | None = None  # to run as, where this process is root
     stop_signal: int = signal.SIGTERM
     ready_seconds: float = 60
@@ -45,6 +45,7 @@ class Running:
     """A server that answers."""
 
     pid: int
+    address: str
     settings: Mapping[str, str]
 
 
@@ -66,14 +67,13 @@ def start(name: str, folder: Path, launch: Launch) -> Running:
             stop(folder)
             raise ServerFailed(f"{name} does not answer: {_said(folder)}")
         time.sleep(0.1)
-    return Running(pid=process.pid, settings=launch.settings)
+    return Running(pid=process.pid, address=launch.address, settings=launch.settings)
 
 
 def _spawn(folder: Path, launch: Launch, log: IO[bytes], lock: IO[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         launch.command,
         cwd=folder,
-        env={**os.environ, **launch.environment},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -90,7 +90,7 @@ def running(folder: Path) -> Running | None:
     record = _record(folder)
     if record is None or not _is_alive(folder):
         return None
-    return Running(pid=record["pid"], settings=record["settings"])
+    return Running(pid=record["pid"], address=record["address"], settings=record["settings"])
 
 
 def stop(folder: Path, *, hard: bool = False) -> bool:
@@ -133,6 +133,7 @@ def listens(port: int) -> bool:
 def _remember(folder: Path, launch: Launch, pid: int) -> None:
     record = {
         "pid": pid,
+        "address": launch.address,
         "settings": dict(launch.settings),
         "stop_signal": int(launch.stop_signal),
         "stop_seconds": launch.stop_seconds,

@@ -32,6 +32,7 @@ class ObjectStore(Server):
         return Launch(
             command=[str(weed), "server", *self._options()],
             answers=lambda: has_bucket(endpoint, user, secret),
+            address=endpoint,
             settings={
                 "SCALE_LAKE_ROOT": f"s3://{BUCKET}",
                 "SCALE_S3_ENDPOINT_URL": endpoint,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scale_assets.servers.errors import ServerUnavailable
+from scale_assets.servers.kafka import Kafka
 from scale_assets.servers.postgres import Postgres
 from scale_assets.servers.s3 import ObjectStore
 from scale_assets.servers.server import Server
@@ -46,4 +47,18 @@ def postgres_server(servers_dir: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def s3_server(servers_dir: Path) -> Iterator[Server]:
     with started(ObjectStore(servers_dir / "s3", any_port=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def jars_dir(pytestconfig: pytest.Config) -> Path:
+    """Jars are kept between test runs: Maven takes a minute to find them again."""
+    assert pytestconfig.cache is not None
+    return pytestconfig.cache.mkdir("jars")
+
+
+@pytest.fixture(scope="session")
+def kafka_server(servers_dir: Path, jars_dir: Path) -> Iterator[Server]:
+    """A real broker at ``server.running().address``: tests that use it are slow ones."""
+    with started(Kafka(servers_dir / "kafka", jars_dir=jars_dir, any_port=True)) as server:
         yield server

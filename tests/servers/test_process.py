@@ -36,7 +36,7 @@ class Echo(Server):
         return Launch(
             command=[sys.executable, "-c", code],
             answers=lambda: process.listens(self.port),
-            settings={"SCALE_ECHO": f"127.0.0.1:{self.port}"},
+            address=f"127.0.0.1:{self.port}",
             ready_seconds=20,
             stop_seconds=0.5,
         )
@@ -60,7 +60,7 @@ def test_it_comes_back_on_the_same_port(echo: Echo) -> None:
     assert echo.stop()
     assert not echo.stop()
     again = echo.start()
-    assert (again.settings, again.pid != first.pid) == (first.settings, True)
+    assert (again.address, again.pid != first.pid) == (first.address, True)
 
 
 def test_one_that_died_is_not_taken_for_running(echo: Echo) -> None:
