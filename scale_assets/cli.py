@@ -141,6 +141,44 @@ def collect(
 
 
 @app.command()
+def up(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="postgres, redis, s3, kafka, connect; empty is all.")
+    ] = None,
+    *,
+    env_file: Annotated[
+        Path | None, typer.Option(help="Write their settings there as well, such as .env.")
+    ] = None,
+) -> None:
+    """Start the servers that pipelines talk to on this machine, without Docker."""
+    from scale_assets.servers.catalog import chosen, env_lines, start_all, write_env_file
+
+    console = Console()
+    started = start_all(chosen(load_settings().servers_dir, names or []), working=console.working)
+    for name, address in started.addresses.items():
+        console.line(f"{name} at {address}")
+    for line in env_lines(started.settings):
+        console.line(f"export {line}")
+    if env_file is not None:
+        write_env_file(env_file, started.settings)
+    if started.failures:
+        raise ScaleError("\n".join(started.failures))
+
+
+@app.command()
+def down(
+    names: Annotated[list[str] | None, typer.Argument(help="Which of them; empty is all.")] = None,
+) -> None:
+    """Stop the servers that `scale up` started; their data stays."""
+    from scale_assets.servers.catalog import chosen
+
+    console = Console()
+    for server in reversed(chosen(load_settings().servers_dir, names or [])):
+        if server.stop():
+            console.line(f"stopped {server.name}")
+
+
+@app.command()
 def report() -> None:
     """Write the HTML report of what the lake, the models and the runs hold now."""
     from scale_assets.report import write_report

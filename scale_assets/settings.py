@@ -171,6 +171,11 @@ class Settings(BaseSettings):
         return self.data_dir / "spark"
 
     @property
+    def servers_dir(self) -> Path:
+        """Where the servers of `scale up` keep what they need."""
+        return self.data_dir / "servers"
+
+    @property
     def dagster_home(self) -> Path:
         return self.data_dir / "dagster"
 

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.servers.fixtures import jars_dir, kafka_server, postgres_server, s3_server, servers_dir
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+__all__ = ["jars_dir", "kafka_server", "postgres_server", "s3_server", "servers_dir"]
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 

@@ -27,6 +27,7 @@ ARROWS = {
     "scale_assets/lake": {"scale_assets.errors", "scale_assets.contracts"},
     "scale_assets/ingest": {"scale_assets.errors", "scale_assets.contracts", "scale_assets.lake"},
     "scale_assets/replay": {"scale_assets.errors", "scale_assets.contracts", "scale_assets.lake"},
+    "scale_assets/servers": {"scale_assets.errors"},
     "scale_assets/transforms": {
         "scale_assets.errors",
         "scale_assets.contracts",
