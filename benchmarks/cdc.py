@@ -24,6 +24,7 @@ from scale_assets.contracts import Contract, parse_contract
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.derive import derive_current, derive_history
 from scale_assets.ingest.feed import ingest
+from scale_assets.ingest.file_source import FilesSource
 from scale_assets.lake import Lake
 
 MERGE_GOAL, FEED_GOAL, TRANSACTIONS_GOAL = 1.15, 2.2, 5.0
@@ -111,7 +112,7 @@ class Stage:
         self.contract: Contract = parse_contract(CONTRACT, source="orders.odcs.yaml")
         (folder / "pristine").mkdir()
         feed = self.feed(folder / "pristine")
-        feed.folder.mkdir()
+        _folder_of(feed).mkdir()
         lake = Lake(folder / "pristine" / "lake")
         ingest(lake, feed)
         snapshot = table.snapshot(feed.schema(self.contract))
@@ -129,7 +130,7 @@ class Stage:
     def feed(self, folder: Path) -> ChangeFeed:
         return ChangeFeed(
             name="orders",
-            folder=folder / "orders",
+            source=FilesSource(folder / "orders"),
             contract_path=self.folder / "orders.odcs.yaml",
             table="raw/orders_changes",
             quarantine_table="raw/orders_quarantine",
@@ -143,11 +144,16 @@ class Stage:
         )
 
 
+def _folder_of(feed: ChangeFeed) -> Path:
+    assert isinstance(feed.source, FilesSource)
+    return feed.source.folder
+
+
 def run_once(stage: Stage, batch: ChangeBatch, seconds: Seconds) -> None:
     """Every way once, and proof that they come to the same rows."""
     copy = stage.fresh()
     feed, lake = stage.feed(copy), Lake(copy / "lake")
-    (feed.folder / "1.jsonl").write_bytes(batch.lines())
+    (_folder_of(feed) / "1.jsonl").write_bytes(batch.lines())
     seconds.changes.append(timed(lambda: ingest(lake, feed)))
     current, history = stage.derive(lake)
     seconds.current.append(current)

@@ -8,13 +8,11 @@ import pyarrow.compute as pc
 
 PLACEHOLDER = b"__debezium_unavailable_value"  # unavailable.value.placeholder's default
 # As text; and for bytes, whichever of them binary.handling.mode chooses.
-WRITTEN = pa.array(
-    [
-        PLACEHOLDER.decode(),
-        base64.b64encode(PLACEHOLDER).decode(),
-        PLACEHOLDER.hex(),
-        PLACEHOLDER.hex().upper(),
-    ]
+WRITTEN = (
+    PLACEHOLDER.decode(),
+    base64.b64encode(PLACEHOLDER).decode(),
+    PLACEHOLDER.hex(),
+    PLACEHOLDER.hex().upper(),
 )
 
 
@@ -24,9 +22,9 @@ def is_unavailable(column: pa.ChunkedArray) -> np.ndarray:
     An array of texts holds it as its one element, an array of integers as its bytes.
     """
     if pa.types.is_string(column.type):
-        return _true(pc.is_in(column, value_set=WRITTEN))
+        return _true(pc.is_in(column, value_set=pa.array(WRITTEN)))
     if pa.types.is_struct(column.type):
-        return _true(pc.is_in(pc.struct_field(column, "value"), value_set=WRITTEN))
+        return _true(pc.is_in(pc.struct_field(column, "value"), value_set=pa.array(WRITTEN)))
     if pa.types.is_list(column.type):
         return _unavailable_lists(column)
     return np.zeros(len(column), dtype=bool)
@@ -39,7 +37,7 @@ def _unavailable_lists(column: pa.ChunkedArray) -> np.ndarray:
     rows = np.flatnonzero(_true(pc.equal(pc.list_value_length(column), length)))
     candidates = column.take(pa.array(rows))
     if is_text:
-        mask[rows] = _true(pc.is_in(pc.list_flatten(candidates), value_set=WRITTEN))
+        mask[rows] = _true(pc.is_in(pc.list_flatten(candidates), value_set=pa.array(WRITTEN)))
     elif pa.types.is_integer(column.type.value_type):
         mask[rows] = [each == list(PLACEHOLDER) for each in candidates.to_pylist()]
     return mask
