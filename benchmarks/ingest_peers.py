@@ -86,8 +86,11 @@ def pydantic_rows(file: Path, folder: Path) -> None:
 
 def dlt_pipeline(file: Path, folder: Path) -> None:
     """Dlt's filesystem source and destination, tables in Delta."""
-    import dlt
-    from dlt.sources.filesystem import filesystem, read_jsonl
+    import dlt  # type: ignore[import-not-found]  # in the bench group
+    from dlt.sources.filesystem import (  # type: ignore[import-not-found]
+        filesystem,
+        read_jsonl,
+    )
 
     pipeline = dlt.pipeline(
         "clicks",
