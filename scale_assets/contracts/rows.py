@@ -29,9 +29,11 @@ class RecordChecker:
     """Tells which records surely keep a contract."""
 
     def __init__(self, contract: Contract) -> None:
-        self._checks = [
-            (f.name, f.required, (TYPE_CHECKS[f.type], *_constraints(f))) for f in contract.fields
-        ]
+        self._required = frozenset(field.name for field in contract.fields if field.required)
+        self._optional = contract.names - self._required
+        self._checks = {
+            field.name: (TYPE_CHECKS[field.type], *_constraints(field)) for field in contract.fields
+        }
         self._patterns = [(f.name, _Pattern(f.pattern)) for f in contract.fields if f.pattern]
 
     def surely_valid(self, records: Sequence[Record]) -> list[bool]:
@@ -46,18 +48,15 @@ class RecordChecker:
         return sure
 
     def _keeps_types(self, record: Record) -> bool:
-        num_known = 0
-        for name, required, checks in self._checks:
-            value = record.get(name)
-            if value is None:
-                if required:
-                    return False
+        if not self._required <= record.keys():
+            return False
+        for name, value in record.items():
+            if value is None and name in self._optional:
                 continue
-            for check in checks:
+            for check in self._checks.get(name, NEVER):
                 if not check(value):
                     return False
-            num_known += 1
-        return num_known == len(record)
+        return True
 
 
 class _Pattern:
@@ -147,6 +146,9 @@ def _reads(value: str) -> bool:
 def _is_date(value: Any) -> bool:
     return type(value) is str and bool(CANONICAL_DATE.fullmatch(value)) and _reads(value)
 
+
+# Of a column that the contract does not name.
+NEVER: tuple[Check, ...] = (lambda _: False,)
 
 TYPE_CHECKS: dict[str, Check] = {
     "string": _is_text,

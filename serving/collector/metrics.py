@@ -53,7 +53,7 @@ class Metrics:
         )
         self.commit = Histogram(
             "scale_collector_commit_seconds",
-            "Seconds that one commit took: validation, writing, syncing.",
+            "Seconds that one commit took to write and sync.",
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )

@@ -46,11 +46,11 @@ class RecordMaker:
         self._selected = _by_parent(stream.columns)
 
     def record(self, message: Message, arrival: Arrival) -> Record:
-        """The stream's record; what a message lacks or gives as null is left out."""
-        enriched = enrich(message, arrival)
+        """The stream's record; what the message lacks or gives as null is left out."""
+        enrich(message, arrival)
         values: dict[str, Any] = {}
         for parents, columns in self._selected:
-            inner: Any = enriched
+            inner: Any = message
             for name in parents:
                 inner = inner.get(name)
                 if type(inner) is not dict:
@@ -75,12 +75,12 @@ class RecordMaker:
         return None if value is None else str(value).encode()
 
 
-def enrich(message: Message, arrival: Arrival) -> Message:
-    """The message with what the collector knows of it, and no client address in full."""
+def enrich(message: Message, arrival: Arrival) -> None:
+    """Add what the collector knows of the message, and leave no client address in full."""
     context = message.get("context")
     context = context if type(context) is dict else {}
     sent_at = message.get("sentAt") or arrival.sent_at
-    known = {
+    message["collector"] = {
         "received_at": arrival.received_text,
         "event_time": event_time(message.get("timestamp"), sent_at, arrival.received_at),
         "source": arrival.source,
@@ -89,8 +89,7 @@ def enrich(message: Message, arrival: Arrival) -> Message:
         "client_address": arrival.client_address,
     }
     if "ip" in context:
-        context = {**context, "ip": truncated(context["ip"])}
-    return {**message, "context": context, "collector": known}
+        context["ip"] = truncated(context["ip"])
 
 
 def _by_parent(

@@ -86,6 +86,23 @@ def test_what_waits_during_a_commit_is_the_next_one(config: Config) -> None:
     run(work())
 
 
+def test_validation_goes_on_while_a_commit_waits_for_the_disk(config: Config) -> None:
+    async def work() -> None:
+        bench = Bench(config, refuses=True)
+        sink = bench.sinks[bench.clicks]
+        sink.gate.clear()
+        first = bench.submit("a")
+        await asyncio.sleep(0.01)
+        bad = bench.commits.submit([bench.record(bench.clicks, "bad", count=0)])
+        with pytest.raises(Refusal, match="field count"):
+            await bad
+        assert not first.done()
+        sink.gate.set()
+        await first
+
+    run(work())
+
+
 def test_what_comes_in_one_turn_is_one_commit_in_order(config: Config) -> None:
     async def work() -> None:
         bench = Bench(config)
