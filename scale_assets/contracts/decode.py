@@ -72,8 +72,7 @@ def decode_block(
 
 def split_lines(data: bytes) -> list[bytes]:
     """Lines without their newline; what follows the last newline counts when there is any."""
-    lines = data.split(b"\n")
-    return lines if lines[-1] else lines[:-1]
+    return data.removesuffix(b"\n").split(b"\n") if data else []
 
 
 def fast_block(decoder: Decoder, data: bytes, max_line_bytes: int) -> pa.Table | Refused:

@@ -21,8 +21,9 @@ def redelivered(rows: pa.Table, stored: "ds.Dataset", *, key: Sequence[str]) -> 
     """Indices of rows that say again what is stored, or stands earlier among the rows.
 
     The n-th change of a key at one lsn is the same as the n-th of another delivery if both say the
-    same. Any doubt keeps the row: a change kept twice changes no state, one dropped would. Changes
-    without an lsn cannot be told apart and are all kept.
+    same, and one that only repeats the change before it says nothing. Any doubt keeps the row: a
+    change kept twice changes no state, one dropped would. Changes without an lsn cannot be told
+    apart and are all kept.
     """
     reach = pc.min_max(rows["lsn"]).as_py()
     if reach["min"] is None:
@@ -49,6 +50,10 @@ class _Known(list[tuple[str, int, tuple[Any, ...]]]):
 
     def num_before(self, place: str, ordinal: int) -> int:
         return sum(one == place and at < ordinal for one, at, _ in self)
+
+    def says_already(self, count: int, says: tuple[Any, ...]) -> bool:
+        """Whether this is what the change of that number says, or the last one where it is new."""
+        return bool(self) and self[min(count, len(self) - 1)][-1] == says
 
 
 def _known(taken: pa.Table, said: list[str], key: Sequence[str]) -> dict[tuple[Any, ...], _Known]:
@@ -87,10 +92,10 @@ def _again(
         if count is None:
             count = known[at].num_before(place, int(first_ordinals[index]))
         counts[occurrence] = count + 1
-        if count >= len(known[at]):
-            known[at].append((place, row[TX_ORDINAL.name], says))
-        elif known[at][count][-1] == says:
+        if known[at].says_already(count, says):
             again.append(index)
+        elif count >= len(known[at]):
+            known[at].append((place, row[TX_ORDINAL.name], says))
     return again
 
 
