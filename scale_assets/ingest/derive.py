@@ -86,21 +86,22 @@ class _Kept:
 
 def _derive(lake: Lake, contract: Contract, kept: _Kept, *, changes: str, table: str) -> Derived:
     source = lake.open(changes)
-    anew = _add(lake, contract, kept, source=source, changes=changes, table=table)
-    if anew is not None:
-        _make(lake, contract, kept, source=source, table=table)
-    handle = lake.open(table)
+    added = _add(lake, contract, kept, source=source, changes=changes, table=table)
+    handle = _make(lake, contract, kept, source, table) if isinstance(added, Anew) else added
     return Derived(
         table=table,
         version=int(handle.version()),
         changes_version=int(source.version()),
         num_rows=num_rows(handle),
         num_unavailable=_num_unavailable(handle),
-        made_anew=None if anew is None else anew.reason,
+        made_anew=added.reason if isinstance(added, Anew) else None,
     )
 
 
-def _make(lake: Lake, contract: Contract, kept: _Kept, *, source: DeltaTable, table: str) -> None:
+def _make(
+    lake: Lake, contract: Contract, kept: _Kept, source: DeltaTable, table: str
+) -> DeltaTable:
+    """Make the table of all changes, in one commit."""
     with duckdb_in_utc() as connection:
         sql, facts, shown = all_changes(connection, contract, source)
         rows = connection.sql(kept.rows_sql(contract, sql, facts)).to_arrow_reader()
@@ -110,12 +111,13 @@ def _make(lake: Lake, contract: Contract, kept: _Kept, *, source: DeltaTable, ta
             partition_by=kept.partition_by,
             metadata=shown.metadata(),
         )
+    return lake.open(table)
 
 
 def _add(
     lake: Lake, contract: Contract, kept: _Kept, *, source: DeltaTable, changes: str, table: str
-) -> Anew | None:
-    """Add what is new; or say why the table has to be made anew."""
+) -> DeltaTable | Anew:
+    """The table with what is new, if anything; or why it has to be made anew."""
     if not lake.exists(table):
         return Anew("there is no table yet")
     handle = lake.open(table)
@@ -125,7 +127,7 @@ def _add(
     if not _is_kept_so(handle, kept):
         return Anew("the columns changed")
     if shown.changes_version == source.version() and shown.changes_id == str(source.metadata().id):
-        return None
+        return handle
     news = new_changes(
         contract,
         source,
@@ -136,10 +138,13 @@ def _add(
         return news
     if len(news.rows):
         kept.add(handle, contract, news)
-    return None
+    return handle
 
 
 def _num_unavailable(handle: DeltaTable) -> int:
+    shown = Shown.read(last_metadata(handle))
+    if shown is not None and shown.is_whole:
+        return 0
     is_missing = pc.field(UNAVAILABLE.name).is_valid()
     return int(snapshot_dataset(handle).count_rows(filter=is_missing))
 

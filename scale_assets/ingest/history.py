@@ -16,10 +16,10 @@ from scale_assets.contracts import Contract
 from scale_assets.ingest.news import NEWS, News
 from scale_assets.ingest.periods import THERE, continued, periods_sql
 from scale_assets.ingest.states import UNAVAILABLE, UTC_TIME, Facts, names
-from scale_assets.lake.commits import rewrite
+from scale_assets.lake.commits import Part, rewrite
 from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.history import rows_per_partition
-from scale_assets.lake.snapshots import relation_sql, snapshot_dataset
+from scale_assets.lake.snapshots import files_table, relation_sql
 
 SEGMENT = pa.field("_segment", pa.int32())  # null: the row is closed
 SEGMENT_ROWS = 1 << 20
@@ -81,21 +81,28 @@ def _rows(
     news: News,
     segments: dict[int, int],
     touched: list[int],
-) -> Iterator[pa.Table]:
+) -> Iterator[Part]:
     """The touched segments without what closes, one after the other; then all that is new."""
-    stored, closing = snapshot_dataset(handle), [arrow_schema(handle).empty_table()]
+    closing = [arrow_schema(handle).empty_table()]
     for segment in touched:
-        there = stored.to_table(filter=pc.field(SEGMENT.name) == segment)
+        there = _open_rows(handle, segment)
         is_closing = _has_key_of(there, contract, news)
         closing.append(there.filter(is_closing))
         kept = there.filter(pc.invert(is_closing))
-        middle = len(kept) // 2
-        yield from (kept[:middle], kept[middle:])  # two halves are written side by side
+        middle = len(kept) // 2  # two halves are written side by side
+        yield from (Part(half, is_lasting=False) for half in (kept[:middle], kept[middle:]))
     closed = pa.concat_tables(closing).rename_columns({SEGMENT.name: THERE})
     periods = continued(contract, news, closed)
     is_open = pc.is_null(periods["valid_to"])
-    yield periods.filter(pc.invert(is_open)).drop_columns([THERE])
-    yield _in_segments(periods.filter(is_open), segments)
+    yield Part(periods.filter(pc.invert(is_open)).drop_columns([THERE]), is_lasting=True)
+    yield Part(_in_segments(periods.filter(is_open), segments), is_lasting=False)
+
+
+def _open_rows(handle: DeltaTable, segment: int) -> pa.Table:
+    files = handle.file_uris(file_pruning_predicate=f"{SEGMENT.name} = {segment}")
+    schema = arrow_schema(handle)
+    rows = files_table(files, schema.remove(schema.get_field_index(SEGMENT.name)))
+    return rows.append_column(SEGMENT, pa.repeat(pa.scalar(segment, SEGMENT.type), len(rows)))
 
 
 def _has_key_of(rows: pa.Table, contract: Contract, news: News) -> pa.Array:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -36,18 +36,15 @@ class Shown:
     changes_id: str
     changes_version: int
     newest: list[Any]  # the SORT columns of the newest change
+    is_whole: bool  # whether every change sent every value
 
     def metadata(self) -> dict[str, Any]:
-        return {
-            "changes_id": self.changes_id,
-            "changes_version": self.changes_version,
-            "newest": self.newest,
-        }
+        return asdict(self)
 
     @classmethod
     def read(cls, metadata: dict[str, Any]) -> "Shown | None":
         """None where another program wrote the table last."""
-        known = {name: metadata.get(name) for name in ("changes_id", "changes_version", "newest")}
+        known = {each.name: metadata.get(each.name) for each in fields(cls)}
         return None if None in known.values() else cls(**known)  # type: ignore[arg-type] # as written
 
 
@@ -97,6 +94,7 @@ def all_changes(
         changes_id=str(changes.metadata().id),
         changes_version=int(changes.version()),
         newest=[value for row in connection.sql(newest).fetchall() for value in row],
+        is_whole=not facts.unchanged,
     )
     return sql, facts, shown
 
@@ -122,7 +120,12 @@ def new_changes(
         return Anew(reason)
     newest = _order(rows, -1) if len(rows) else shown.newest
     newest = max(newest, shown.newest, key=_nulls_first)
-    now = replace(shown, changes_version=int(changes.version()), newest=newest)
+    now = replace(
+        shown,
+        changes_version=int(changes.version()),
+        newest=newest,
+        is_whole=shown.is_whole and not facts.unchanged,
+    )
     return News(rows=rows, facts=facts, shown=now)
 
 

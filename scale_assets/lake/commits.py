@@ -35,6 +35,14 @@ class Commit:
     num_rows: int
 
 
+@dataclass(frozen=True)
+class Part:
+    """Rows to write, and whether they will last or the next commits replace them."""
+
+    rows: pa.Table
+    is_lasting: bool
+
+
 def commit_files(
     handle: DeltaTable,
     actions: Sequence[AddAction],
@@ -102,7 +110,7 @@ def append(
 
 def rewrite(
     handle: DeltaTable,
-    parts: Iterable[pa.Table],
+    parts: Iterable[Part],
     *,
     replace: Sequence[Filter] | None,
     metadata: Mapping[str, Any] | None = None,
@@ -117,8 +125,14 @@ def rewrite(
     fault_point("before_write")
     folder = handle.table_uri.removeprefix("file://")
 
-    def write(part: pa.Table) -> list[AddAction]:
-        return write_files(folder, part, partition_by=partition_by, schema=schema)
+    def write(part: Part) -> list[AddAction]:
+        return write_files(
+            folder,
+            part.rows,
+            partition_by=partition_by,
+            schema=schema,
+            is_lasting=part.is_lasting,
+        )
 
     return commit_files(
         handle,

@@ -77,7 +77,8 @@ def merge_states(
                 predicate=_matches(keys),
                 source_alias="source",
                 target_alias="target",
-                streamed_exec=False,  # knows the keys' range then, and skips files outside it
+                # Held in memory, the data's range of keys is known, and files outside it skipped.
+                streamed_exec=len(handle.file_uris()) < 2,
                 commit_properties=properties,
             )
             .when_matched_delete(predicate=gone)

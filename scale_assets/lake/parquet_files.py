@@ -43,29 +43,31 @@ def write_files(
     *,
     partition_by: Sequence[str],
     schema: pa.Schema,
+    is_lasting: bool = True,
 ) -> list[AddAction]:
-    """Write data below the table's folder, one file per partition and about a million rows."""
+    """Write data below the table's folder, one file per partition and about a million rows.
+
+    What the next commits will replace need not last: it is written faster, and larger by a fifth.
+    """
+    compression = "zstd" if is_lasting else "snappy"
     actions: list[AddAction] = []
     for chunk in _chunks(data):
         fitted = fit(chunk, schema)
         for values, rows in split_by_partition(fitted, partition_by):
-            path = f"{partition_folder(values)}part-{uuid.uuid4()}.zstd.parquet"
+            path = f"{partition_folder(values)}part-{uuid.uuid4()}.{compression}.parquet"
             target = Path(folder, path)
             target.parent.mkdir(parents=True, exist_ok=True)
+            texts = [field.name for field in rows.schema if pa.types.is_string(field.type)]
             pq.write_table(
                 rows,
                 target,
-                compression="zstd",
+                compression=compression,
                 coerce_timestamps="us",
-                use_dictionary=_texts(rows.schema),
+                use_dictionary=texts,  # all else comes out as small without, and a quarter faster
+                write_statistics=is_lasting or [n for n in rows.column_names if n not in texts],
             )
             actions.append(add_action(target, path=path, partition_values=values))
     return actions
-
-
-def _texts(schema: pa.Schema) -> list[str]:
-    """Numbers and times come out as small without a dictionary, and a quarter faster."""
-    return [field.name for field in schema if pa.types.is_string(field.type)]
 
 
 def adopt_files(
