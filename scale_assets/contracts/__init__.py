@@ -1,10 +1,7 @@
 """Data contracts: one YAML per source says what a row is; everything else derives from it."""
 
-from scale_assets.contracts.change_lines import (
-    ValidatedChanges,
-    change_schema,
-    validate_change_lines,
-)
+from scale_assets.contracts.change_lines import ValidatedChanges, validate_change_lines
+from scale_assets.contracts.change_schema import change_schema
 from scale_assets.contracts.evolve import Mode, Violation, check_compatible, check_history
 from scale_assets.contracts.faults import Rule
 from scale_assets.contracts.model import Contract, ContractError, Field

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scale_assets.contracts.change_schema import OPS, change_schema
 from scale_assets.contracts.checks import rows_of
 from scale_assets.contracts.decode import decode_block
 from scale_assets.contracts.envelopes import AFTER, BEFORE, envelope_decoder
 from scale_assets.contracts.faults import Fault, Rule, shown
-from scale_assets.contracts.model import TIMESTAMP, Contract, ContractError
+from scale_assets.contracts.model import TIMESTAMP, Contract
 from scale_assets.contracts.validate import (
     MAX_LINE_BYTES,
-    POSITION,
     QUARANTINE_SCHEMA,
     Block,
     Lines,
@@ -27,15 +27,6 @@ from scale_assets.contracts.validate import (
     to_contract,
 )
 from scale_assets.contracts.wire import count_to_time
-
-OPS = ("c", "u", "d", "r")
-CHANGE_FIELDS = (
-    pa.field("op", pa.string()),
-    pa.field("event_time", TIMESTAMP),
-    pa.field("received_at", TIMESTAMP),
-    pa.field("lsn", pa.int64()),
-    pa.field("tx_id", pa.int64()),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +41,6 @@ class ValidatedChanges:
     def __post_init__(self) -> None:
         settled = self.accepted.num_rows + self.quarantined.num_rows + self.num_tombstones
         assert settled == self.num_received
-
-
-def change_schema(contract: Contract) -> pa.Schema:
-    """Columns of an accepted change; raises ContractError where the contract cannot have one."""
-    if not contract.primary_key:
-        raise ContractError(
-            f"contract {contract.name}: changes need a primary key; set primaryKey: true"
-        )
-    taken = contract.names & {field.name for field in CHANGE_FIELDS}
-    if taken:
-        raise ContractError(f"contract {contract.name}: {sorted(taken)} name the change itself")
-    return pa.schema([*contract.arrow_schema, *CHANGE_FIELDS, POSITION])
 
 
 def validate_change_lines(
@@ -132,7 +111,9 @@ def _changes(contract: Contract, wire: pa.Table, faults: dict[int, Fault]) -> pa
         if field.name in contract.primary_key:
             deleted = wire.column(BEFORE + field.name)
         columns[field.name] = pc.if_else(is_delete, deleted, after)
-    table = to_contract(contract, pa.table(columns), faults, key_only=is_delete)
+    values = contract.names - set(contract.primary_key)
+    exempt = dict.fromkeys(values, is_delete)
+    table = to_contract(contract, pa.table(columns), faults, exempt=exempt)
     table = table.append_column("op", wire.column("op"))
     for name, source in (("event_time", "event_ms"), ("received_at", "received_ms")):
         column, bad = count_to_time(wire.column(source), TIMESTAMP, unit="ms")

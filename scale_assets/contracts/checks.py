@@ -1,6 +1,6 @@
 """The contract's constraints, column by column: an aggregate first, a mask only where it fails."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ from scale_assets.contracts.faults import Fault, Rule, shown
 from scale_assets.contracts.model import Contract, Field
 
 Breach = tuple[Rule, pa.ChunkedArray, str]  # rule, mask of rows that break it, what was expected
+Exempt = Mapping[str, pa.ChunkedArray | pa.Array]  # field to the rows that need no value of it
 
 
 def check_table(
@@ -17,16 +18,15 @@ def check_table(
     table: pa.Table,
     faults: dict[int, Fault],
     *,
-    key_only: pa.ChunkedArray | None = None,
+    exempt: Exempt | None = None,
 ) -> None:
     """Add a fault for each row that breaks a constraint; a row's first fault stays.
 
-    Rows where ``key_only`` is true (deletes) need no more than their primary key.
+    ``exempt`` rows (of a delete, say) may lack a required value.
     """
     for field in contract.fields:
         column = table.column(field.name)
-        exempt = None if field.name in contract.primary_key else key_only
-        for rule, mask, expected in _breaches(field, column, exempt):
+        for rule, mask, expected in _breaches(field, column, (exempt or {}).get(field.name)):
             for row in rows_of(mask):
                 if row not in faults:
                     got = shown(column[row].as_py())
@@ -40,7 +40,7 @@ def rows_of(mask: pa.ChunkedArray | pa.Array) -> list[int]:
 
 
 def _breaches(
-    field: Field, column: pa.ChunkedArray, exempt: pa.ChunkedArray | None
+    field: Field, column: pa.ChunkedArray, exempt: pa.ChunkedArray | pa.Array | None
 ) -> Iterator[Breach]:
     if field.required and column.null_count:
         missing = pc.is_null(column)

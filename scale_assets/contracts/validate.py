@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scale_assets.contracts.checks import check_table, rows_of
+from scale_assets.contracts.checks import Exempt, check_table, rows_of
 from scale_assets.contracts.decode import NEWLINE, Decoded, Decoder, decode_block, split_lines
 from scale_assets.contracts.faults import Fault, Rule, shown
 from scale_assets.contracts.model import Contract
@@ -149,7 +149,7 @@ def to_contract(
     wire: pa.Table,
     faults: dict[int, Fault],
     *,
-    key_only: pa.ChunkedArray | None = None,
+    exempt: Exempt | None = None,
 ) -> pa.Table:
     """Wire columns in the contract's types; faults (by wire row) for what broke a rule."""
     columns = []
@@ -161,7 +161,7 @@ def to_contract(
             faults.setdefault(row, Fault(Rule.BAD_FORMAT, reason, field.name))
         columns.append(column)
     table = pa.table(columns, names=[field.name for field in contract.fields])
-    check_table(contract, table, faults, key_only=key_only)
+    check_table(contract, table, faults, exempt=exempt)
     return table
 
 
