@@ -60,8 +60,8 @@ Row = dict[str, Any]
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("postgres")) as server:
+def postgres() -> Iterator[Server]:
+    with running_server() as server:
         yield server
 
 

@@ -6,6 +6,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ SETTINGS = {
     "max_replication_slots": "20",
     "unix_socket_directories": "''",
     "wal_sender_timeout": "30s",
+    "autovacuum": "off",
 }
 
 
@@ -70,16 +72,22 @@ def bin_dir() -> Path:
 
 
 @contextmanager
-def running_server(folder: Path, *, wal_segment_mib: int = 16) -> Iterator[Server]:
+def running_server(*, wal_segment_mib: int = 16) -> Iterator[Server]:
+    """Start a server in a folder of its own: pytest keeps its folders from other users."""
+    folder = Path(tempfile.mkdtemp(prefix="scale-postgres-"))
+    try:
+        yield from _running(folder, wal_segment_mib)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _running(folder: Path, wal_segment_mib: int) -> Iterator[Server]:
     programs = bin_dir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         server = Server(folder, programs, free.getsockname()[1])
     if os.geteuid() == 0:
         shutil.chown(folder, _somebody())
-        for above in folder.parents:  # pytest's folders are private to root
-            if above.owner() == "root" and above.name.startswith("pytest-"):
-                above.chmod(0o755)
     initialize = ["initdb", "-D", str(folder / "data"), "-U", "scale", "-A", "trust", "--no-sync"]
     initialize += ["--encoding=UTF8", "--locale=C", f"--wal-segsize={wal_segment_mib}"]
     initialize[0] = str(programs / initialize[0])
