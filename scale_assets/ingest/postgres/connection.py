@@ -36,7 +36,7 @@ class Database:
         """A connection for queries, each a transaction of its own unless one is begun.
 
         Raises:
-            CannotConnect: The server does not answer or refuses us.
+            CannotConnect: The server does not answer, refuses us, or goes away meanwhile.
         """
         import psycopg
 
@@ -44,8 +44,11 @@ class Database:
             connection = psycopg.connect(self._conninfo(), autocommit=True)
         except psycopg.Error as error:
             raise self._refused(error) from error
-        with connection:
-            yield connection
+        try:
+            with connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            raise self._refused(error) from error
 
     @contextmanager
     def replicate(self) -> Iterator["PGconn"]:
@@ -81,9 +84,9 @@ class Database:
 
     def _refused(self, why: object) -> CannotConnect:
         text = str(why).strip()
-        way_out = "is it up, and is the DSN of the settings right?"
+        way_out = "start it, or correct its DSN in the settings"
         if "max_wal_senders" in text:
             way_out = "raise max_wal_senders on the server and restart it"
         elif "replication role" in text or "REPLICATION attribute" in text:
             way_out = "give the role the right to replicate: ALTER ROLE <role> REPLICATION"
-        return CannotConnect(f"database {self.name}: {text}; {way_out}")
+        return CannotConnect(f"database {self.name}: {text}\n{way_out}")

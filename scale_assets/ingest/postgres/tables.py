@@ -19,7 +19,8 @@ IDENTITY = {
     "i": "an index that is gone",
 }
 FIND = """
-    select c.oid, c.relkind::text, c.relpersistence::text, has_table_privilege(c.oid, 'select')
+    select c.oid, c.relkind::text, c.relpersistence::text, has_table_privilege(c.oid, 'select'),
+        row_security_active(c.oid)
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where n.nspname = %s and c.relname = %s
 """
@@ -66,7 +67,7 @@ def _problems(connection: "Connection", name: str, key: Sequence[str]) -> Iterat
     if row is None:
         yield f"table {name} is not in the database; is it spelled as there, schema first?"
         return
-    oid, kind, persistence, can_read = row
+    oid, kind, persistence, can_read, is_hidden = row
     if kind not in KINDS:
         yield f"{name} is no table (its kind is {kind!r}); capture what it is made of"
         return
@@ -74,6 +75,8 @@ def _problems(connection: "Connection", name: str, key: Sequence[str]) -> Iterat
         yield f"table {name} is not logged; run ALTER TABLE {name} SET LOGGED"
     if not can_read:
         yield f"table {name} cannot be read by this role; run GRANT SELECT ON {name} TO the role"
+    if is_hidden:
+        yield f"table {name} has row-level security, which hides rows; run ALTER ROLE ... BYPASSRLS"
     for leaf, identity, columns in connection.execute(LEAVES, {"oid": oid}).fetchall():
         yield from _identity_problems(leaf, identity, columns, key)
 
