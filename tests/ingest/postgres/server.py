@@ -54,6 +54,16 @@ class Server:
     def start(self) -> None:
         self.control("start")
 
+    def save(self) -> Path:
+        """A copy of a stopped server's data."""
+        saved = self.folder / "saved"
+        subprocess.run(["cp", "-a", str(self.folder / "data"), str(saved)], check=True)
+        return saved
+
+    def restore(self, saved: Path) -> None:
+        shutil.rmtree(self.folder / "data")
+        saved.rename(self.folder / "data")
+
 
 def bin_dir() -> Path:
     """The system's newest PostgreSQL, else the wheel's; skips the test if there is neither."""
