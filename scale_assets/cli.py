@@ -90,6 +90,29 @@ def run() -> None:
 
 
 @app.command()
+def capture(
+    name: Annotated[str, typer.Argument(help="Name of a declared capture.")],
+    *,
+    resync: Annotated[
+        bool, typer.Option("--resync", help="Take new snapshots and reconcile the tables.")
+    ] = False,
+    table: Annotated[
+        list[str] | None, typer.Option(help="Resync only this table, schema first; repeatable.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until told to end (Ctrl-C).")
+    ] = False,
+) -> None:
+    """Take in what a captured database has committed since, once or continuously."""
+    from scale_assets.captures import run_capture
+
+    if table and not resync:
+        raise ScaleError("--table says what to resync; give --resync too")
+    anew = (table or ["*"]) if resync else []
+    run_capture(load_settings(), Console(), name, resync=anew, follow=follow)
+
+
+@app.command()
 def fetch(
     dataset: Annotated[str, typer.Argument(help="oulad")],
 ) -> None:

@@ -6,8 +6,10 @@ Every field can be set as ``SCALE_<NAME>`` in the environment or in a ``.env`` f
 import os
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from scale_assets.errors import ScaleError
 
 
 def project_dir() -> Path:
@@ -31,7 +33,11 @@ class Settings(BaseSettings):
     """Where everything lives and which engines run it. Nothing else reads the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SCALE_", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix="SCALE_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
     )
 
     data_dir: Path = Field(
@@ -55,6 +61,11 @@ class Settings(BaseSettings):
     )
     serve_host: str = Field(default="127.0.0.1", description="Address that `scale serve` binds to.")
     serve_port: int = Field(default=8000, ge=0, le=65535, description="0 takes any free port.")
+
+    postgres: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="DSN of each captured database: SCALE_POSTGRES__SHOP is that of 'shop'.",
+    )
 
     @field_validator("data_dir", "input_dir")
     @classmethod
@@ -111,6 +122,20 @@ class Settings(BaseSettings):
     @property
     def report_path(self) -> Path:
         return self.data_dir / "report.html"
+
+    def postgres_dsn(self, name: str) -> str:
+        """How to reach a captured database; with its password, so never to be shown.
+
+        Raises:
+            ScaleError: The setting is missing.
+        """
+        dsn = self.postgres.get(name.lower())
+        if dsn is None:
+            raise ScaleError(
+                f"no database {name!r} in the settings; set SCALE_POSTGRES__{name.upper()} to its "
+                "DSN, such as postgresql://capture:password@host:5432/shop"
+            )
+        return dsn.get_secret_value()
 
     def exported(self) -> dict[str, str]:
         """Variables that child processes and libraries with their own configuration read."""

@@ -186,7 +186,7 @@ def test_a_server_that_goes_away_amid_the_stream_loses_nothing(
 
     dying = Capture(lake, capture().spec, [t.feed for t in capture().tables], progress=terminated)
     with pytest.raises(CannotConnect, match="of database shop"):
-        dying.run()
+        dying.run(stop=threading.Event())
     database.execute("insert into plans values (2, 20, null)")
     capture().run()
     agree(lake, database)
