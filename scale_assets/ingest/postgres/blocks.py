@@ -35,7 +35,7 @@ ABOUT = pa.schema(
         ("unchanged", NAMES),  # columns whose value was not sent: it is what it was
     ]
 )
-OPS = pa.array(["c", "u", "d", "t"])
+OPS = ["c", "u", "d", "t"]
 CREATED, UPDATED, DELETED, TRUNCATED = range(4)
 
 
@@ -257,7 +257,7 @@ def _about(transactions: Transactions, relation: Relation, part: _Part) -> pa.Ta
     of = transactions.of[part.messages]
     return pa.table(
         [
-            OPS.take(pa.array(part.ops)),
+            pa.array(OPS).take(pa.array(part.ops)),
             times(transactions.committed_at[of]),
             times(transactions.sent_at[of]),
             pa.array(transactions.lsns[of]),

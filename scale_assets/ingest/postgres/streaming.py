@@ -22,7 +22,7 @@ from scale_assets.lake import fault_point
 BUSY_S = 20.0  # a killed reader's connection lives on for a moment
 RETRY_S = 0.2
 WAIT_S = 0.05
-CHANGED = pa.array(["u", "d"])
+CHANGED = ["u", "d"]
 FLUSH_EVERY_S = 2.0  # a commit at most as often while the stream is followed
 ADVANCE_BYTES = 16 << 20  # the server frees its log by segments of this size
 
@@ -165,7 +165,7 @@ def _require_identity(block: Block, table: TableCapture) -> None:
         NotPrepared: The table's replica identity, or its key, changed while it was captured.
     """
     key, carried = table.contract.primary_key, block.relation.identity_columns
-    if set(key) <= carried or not pc.any(pc.is_in(block.about["op"], CHANGED)).as_py():
+    if set(key) <= carried or not pc.any(pc.is_in(block.about["op"], pa.array(CHANGED))).as_py():
         return
     raise NotPrepared(
         f"table {table.relation}: updates and deletes carry {sorted(carried)}, not the contract's "
