@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,13 @@ Modules = Annotated[
     list[str] | None, typer.Option("--module", help="Replay only these courses; repeatable.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Replay every course (7 million clicks).")]
+
+
+class ReplayTarget(StrEnum):
+    """Where history is replayed to."""
+
+    FILES = "files"
+    POSTGRES = "postgres"
 
 
 @app.command()
@@ -64,9 +72,16 @@ def replay(
     input_dir: InputDir = None,
     module: Modules = None,
     everything: All = False,
+    to: Annotated[
+        ReplayTarget,
+        typer.Option(help="files: all feeds; postgres: statements for what a database holds."),
+    ] = ReplayTarget.FILES,
+    connection: Annotated[
+        str, typer.Option(help="With postgres: the database of SCALE_POSTGRES__<NAME>.")
+    ] = "university",
 ) -> None:
     """Turn history into the feeds a company would have, up to a simulated day."""
-    from scale_assets.demo import DemoOptions, replay_input
+    from scale_assets.demo import DemoOptions, replay_input, replay_statements
 
     options = DemoOptions(
         input_dir=input_dir,
@@ -74,7 +89,10 @@ def replay(
         modules=module,
         everything=everything or input_dir is not None,
     )
-    replay_input(load_settings(), options, Console())
+    if to is ReplayTarget.POSTGRES:
+        replay_statements(load_settings(), options, Console(), connection)
+    else:
+        replay_input(load_settings(), options, Console())
 
 
 @app.command()

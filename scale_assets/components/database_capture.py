@@ -70,6 +70,11 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
     max_batch_mib: int = Field(
         default=64, gt=0, description="Mebibytes of the server's text held in memory at once."
     )
+    simulated_clock: bool = Field(
+        default=False,
+        description="Whether the database replays history, so that its transactions themselves "
+        "say when they happened (`scale replay --to`).",
+    )
     sensor: Literal["running", "stopped"] = Field(
         default="stopped", description="Whether the sensor of new changes starts switched on."
     )
@@ -113,6 +118,7 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
             slot=self.slot,
             publication=self.publication,
             max_batch_bytes=self.max_batch_mib << 20,
+            simulated_clock=self.simulated_clock,
         )
 
     def _feeds(self, database: Database, paths: Sequence[Path]) -> list[PostgresChanges]:

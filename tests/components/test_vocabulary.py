@@ -19,7 +19,7 @@ VOCABULARY = {
     "ChangeFeed": {*STREAM, "key"},
     "DatabaseCapture": {
         *("name", "connection", "slot", "publication", "tables", "max_quarantined_fraction"),
-        *("max_batch_mib", "sensor", "group", "owners"),
+        *("max_batch_mib", "simulated_clock", "sensor", "group", "owners"),
     },
     "EventStream": {
         *(*STREAM, "key", "event_time", "calendar", "dedup_horizon_days", "max_batch_mib"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scale_assets.ingest.postgres.blocks import Block, block_of, truncation_of
+from scale_assets.ingest.postgres.clock import set_times
 from scale_assets.ingest.postgres.errors import ProtocolError
 from scale_assets.ingest.postgres.frames import Chunk, Frame
 from scale_assets.ingest.postgres.messages import (
@@ -53,8 +54,10 @@ class _Described:
 class Decoder:
     """One replication stream from its start; it remembers what relations look like."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, *, simulated_clock: bool = False) -> None:
+        """``simulated_clock``: transactions may say when they happened, see clock.py."""
         self._keys = keys
+        self._simulated_clock = simulated_clock
         self._described: dict[int, _Described] = {}
         self._types = dict(BUILT_IN)
         self._open: Open | None = None
@@ -71,7 +74,10 @@ class Decoder:
             ProtocolError: They are not what PostgreSQL writes.
         """
         chunk = Chunk.of(frames)
+        messages = [(int(at), read_message(chunk.message(at))) for at in chunk.all(MESSAGE)]
         transactions = transactions_of(chunk, self._open)
+        if self._simulated_clock:
+            set_times(transactions, messages)
         known = self._known(chunk)
         blocks = [*self._changed(chunk, transactions, known)]
         blocks += self._truncated(chunk, transactions, known)
@@ -79,10 +85,10 @@ class Decoder:
         self._open = transactions.open
         return Decoded(
             blocks=blocks,
-            messages=[read_message(chunk.message(at)) for at in chunk.all(MESSAGE)],
+            messages=[message for _, message in messages],
             num_changes=len(chunk.all(INSERT, UPDATE, DELETE, TRUNCATE)),
             last_commit=transactions.last_commit,
-            is_whole=transactions.open is None,
+            is_whole=self._open is None,
         )
 
     def _known(self, chunk: Chunk) -> dict[int, list[_Described]]:

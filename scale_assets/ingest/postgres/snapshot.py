@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from scale_assets.ingest.postgres.blocks import ABOUT, Block
+from scale_assets.ingest.postgres.clock import now_of
 from scale_assets.ingest.postgres.errors import Disturbed
 from scale_assets.ingest.postgres.messages import Column, Relation
 from scale_assets.ingest.postgres.publication import Published, published_part
@@ -68,16 +69,16 @@ def source_of(connection: "Connection", publication: str, name: str) -> Source:
 
 
 @contextmanager
-def at_snapshot(connection: "Connection", snapshot: str) -> Iterator[datetime]:
-    """Read as of an exported snapshot; gives the server's time."""
+def at_snapshot(
+    connection: "Connection", snapshot: str, *, simulated_clock: bool
+) -> Iterator[datetime]:
+    """Read as of an exported snapshot; gives the database's time."""
     from psycopg import sql
 
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     try:
         connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
-        row = connection.execute("select now()").fetchone()
-        assert row is not None
-        yield row[0]
+        yield now_of(connection, simulated=simulated_clock)
     finally:
         connection.execute("ROLLBACK")
 

@@ -53,7 +53,9 @@ class Snapshots:
             slot = spec.slot if is_new else temporary
             lsn, exported = create_slot(replication, slot, temporary=not is_new)
             fault_point("after_slot")
-            with snapshot.at_snapshot(self.connection, exported) as read_at:
+            with snapshot.at_snapshot(
+                self.connection, exported, simulated_clock=spec.simulated_clock
+            ) as read_at:
                 replication.finish()  # the temporary slot has done its work
                 for table, source in zip(tables, sources, strict=True):
                     self._take(table, source, lsn=lsn, read_at=read_at)

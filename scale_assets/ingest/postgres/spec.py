@@ -12,13 +12,18 @@ NAME = re.compile(r"^[a-z0-9_]{1,63}$")
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureSpec:
-    """One slot and what reads it. ``max_batch_bytes``: of the server's text, held at once."""
+    """One slot and what reads it.
+
+    ``max_batch_bytes``: of the server's text, held at once. ``simulated_clock``: the database
+    replays history, and its transactions say when they happened (see clock.py).
+    """
 
     name: str
     database: Database
     slot: str
     publication: str
     max_batch_bytes: int = MAX_BATCH_BYTES
+    simulated_clock: bool = False
 
     def __post_init__(self) -> None:
         if not NAME.match(self.slot):

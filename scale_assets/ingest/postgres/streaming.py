@@ -101,7 +101,8 @@ class Streaming:
     ) -> Iterator[Decoded]:
         """Whole transactions, as many as fit; one that does not fit comes in parts."""
         keys = {name: table.contract.primary_key for name, table in self._tables.items()}
-        decoder, frames = Decoder(keys), Frames(self._spec.max_batch_bytes)
+        decoder = Decoder(keys, simulated_clock=self._spec.simulated_clock)
+        frames = Frames(self._spec.max_batch_bytes)
         flush_at = time.monotonic() + FLUSH_EVERY_S
         while True:
             came = stream.read(max_bytes=frames.room, wait_s=WAIT_S)

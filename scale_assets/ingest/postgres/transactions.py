@@ -1,6 +1,6 @@
 """Which transaction each message belongs to, and which place it has in it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -44,8 +44,21 @@ class Transactions:
     sent_at: Ints
     of: Ints
     ordinals: Ints
-    open: Open | None
     last_commit: int | None
+    num_open_ordinals: int | None  # of the last one, when it has not ended here
+
+    @property
+    def open(self) -> Open | None:
+        """What the next chunk goes on with."""
+        if self.num_open_ordinals is None:
+            return None
+        return Open(
+            lsn=int(self.lsns[-1]),
+            xid=int(self.xids[-1]),
+            committed_at=int(self.committed_at[-1]),
+            sent_at=int(self.sent_at[-1]),
+            num_ordinals=self.num_open_ordinals,
+        )
 
 
 def transactions_of(chunk: Chunk, earlier: Open | None) -> Transactions:
@@ -59,44 +72,36 @@ def transactions_of(chunk: Chunk, earlier: Open | None) -> Transactions:
     begins, commits = chunk.all(BEGIN), chunk.all(COMMIT)
     chunk.require_sizes(begins, BEGIN_BYTES)
     chunk.require_sizes(commits, COMMIT_BYTES)
-    is_begin, is_commit = chunk.tags == BEGIN, chunk.tags == COMMIT
-    already = int(earlier is not None)
-    begun = np.cumsum(is_begin) + already
-    depth = begun - np.cumsum(is_commit)
+    begun = np.cumsum(chunk.tags == BEGIN) + int(earlier is not None)
+    is_open = _check_nesting(chunk, begun - np.cumsum(chunk.tags == COMMIT), earlier)
     of = begun - 1
-    _check_nesting(chunk, depth)
-    at = chunk.starts[begins]
-    known = [] if earlier is None else [earlier]
-    lsns = _with([each.lsn for each in known], chunk.wire.read(8, at + 1))
+    first, at = [] if earlier is None else [earlier], chunk.starts[begins]
     taken = _ordinals_taken(chunk)
     before = np.cumsum(taken) - taken
-    bases = _with([-each.num_ordinals for each in known], before[begins])
+    bases = _with([-each.num_ordinals for each in first], before[begins])
+    lsns = _with([each.lsn for each in first], chunk.wire.read(8, at + 1))
     committed = chunk.wire.read(8, chunk.starts[commits] + 2)
     if (committed != lsns[of[commits]]).any():
         raise ProtocolError("a commit at another log position than its transaction began with")
-    found = Transactions(
+    times_us = chunk.wire.read(8, at + 9) + EPOCH_US
+    return Transactions(
         lsns=lsns,
-        xids=_with([each.xid for each in known], chunk.wire.read(4, at + 17)),
-        committed_at=_with(
-            [each.committed_at for each in known], chunk.wire.read(8, at + 9) + EPOCH_US
-        ),
-        sent_at=_with([each.sent_at for each in known], chunk.sent_at(begins) + EPOCH_US),
+        xids=_with([each.xid for each in first], chunk.wire.read(4, at + 17)),
+        committed_at=_with([each.committed_at for each in first], times_us),
+        sent_at=_with([each.sent_at for each in first], chunk.sent_at(begins) + EPOCH_US),
         of=of,
         ordinals=before - bases[of] if len(bases) else before,
-        open=earlier,
         last_commit=int(committed[-1]) if len(committed) else None,
-    )
-    if not len(chunk):
-        return found
-    return replace(
-        found, open=_left_open(found, int(taken.sum() - bases[-1])) if depth[-1] else None
+        num_open_ordinals=int(taken.sum() - bases[-1]) if is_open else None,
     )
 
 
-def _check_nesting(chunk: Chunk, depth: Ints) -> None:
+def _check_nesting(chunk: Chunk, depth: Ints, earlier: Open | None) -> bool:
+    """Whether a transaction is open at the end."""
     changes = chunk.all(INSERT, UPDATE, DELETE, TRUNCATE)
     if ((depth < 0) | (depth > 1)).any() or (depth[changes] != 1).any():
         raise ProtocolError("begin and commit do not enclose the changes between them")
+    return bool(depth[-1]) if len(depth) else earlier is not None
 
 
 def _ordinals_taken(chunk: Chunk) -> Ints:
@@ -108,16 +113,6 @@ def _ordinals_taken(chunk: Chunk) -> Ints:
         raise ProtocolError("an update without a row")
     taken[updates] += chunk.wire.bytes_at(at) != NEW
     return taken
-
-
-def _left_open(found: Transactions, num_ordinals: int) -> Open:
-    return Open(
-        lsn=int(found.lsns[-1]),
-        xid=int(found.xids[-1]),
-        committed_at=int(found.committed_at[-1]),
-        sent_at=int(found.sent_at[-1]),
-        num_ordinals=num_ordinals,
-    )
 
 
 def _with(first: list[int], others: Ints) -> Ints:

@@ -235,3 +235,27 @@ def test_messages_and_transactions_without_changes_pass() -> None:
 def test_a_refusal_says_what_is_wrong(messages: list[bytes], what: str) -> None:
     with pytest.raises(ProtocolError, match=what):
         decoded(messages)
+
+
+def test_a_replaying_database_says_when_its_transactions_happened() -> None:
+    """Only to a capture that is told to listen, and for a transaction that is cut in two as well."""
+    said = logical_message(
+        "scale.clock",
+        b'{"event_time": "2013-02-01T00:00:00+00:00", "received_at": "2013-02-02T00:00:00+00:00"}',
+    )
+    messages = [PLANS.message(), begin(9), said, PLANS.insert("1", None)]
+    rest = [PLANS.insert("2", None), commit(9), begin(10), PLANS.insert("3", None), commit(10)]
+    times = {}
+    for listens in (True, False):
+        decoder = Decoder(KEYS, simulated_clock=listens)
+        blocks = [
+            *decoder.decode([frame(message) for message in messages]).blocks,
+            *decoder.decode([frame(message) for message in rest]).blocks,
+        ]
+        about = [row for block in blocks for row in block.about.to_pylist()]
+        times[listens] = [(row["event_time"].day, row["received_at"].day) for row in about]
+
+    assert times == {True: [(1, 2), (1, 2), (1, 1)], False: [(1, 1)] * 3}
+    broken = [begin(9), logical_message("scale.clock", b"{}"), commit(9)]
+    with pytest.raises(ProtocolError, match="write JSON with event_time and received_at"):
+        Decoder(KEYS, simulated_clock=True).decode([frame(message) for message in broken])
