@@ -2,20 +2,25 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from scale_assets.ingest.feed import account
 from scale_assets.ingest.postgres.capture import Capture
 from scale_assets.ingest.postgres.changes import PostgresChanges
+from scale_assets.ingest.postgres.connection import Database as DatabaseOf
 from scale_assets.ingest.postgres.spec import CaptureSpec
 from scale_assets.lake import Lake
-from tests.ingest.postgres.conftest import PLANS, agree, changes
+from tests.ingest.postgres.conftest import ORDERS, PLANS, TABLES, agree, changes, feed_of
 from tests.ingest.postgres.killing import Doomed
+from tests.ingest.postgres.server import Server, drop_slots, fresh_database
 from tests.ingest.postgres.workload import Workload
 
 pytestmark = pytest.mark.fault
@@ -116,18 +121,56 @@ def test_killed_ten_times_at_random(
     assert killed_over_and_over(lake, small, feeds, database, seed=3, times=10) > 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("seed", range(10))
-def test_killed_two_hundred_times_at_random(
-    lake: Lake,
-    small: CaptureSpec,
-    feeds: list[PostgresChanges],
-    database: Database,
-    capture: Callable[[], Capture],
-    seed: int,
+@dataclass(frozen=True)
+class Death:
+    """After some transactions, a run that dies at a point, or that does not."""
+
+    num_transactions: int
+    fault: str
+
+
+DEATHS = st.builds(
+    Death,
+    st.integers(0, 6),
+    st.sampled_from(["", *SNAPSHOT_FAULTS, *HANDOVER_FAULTS, *STREAM_FAULTS]),
+)
+
+
+@settings(
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.generate],
+)
+@given(deaths=st.lists(DEATHS, min_size=2, max_size=5), seed=st.integers(0, 10**6))
+def test_any_deaths_between_any_transactions(
+    postgres: Server, tmp_path_factory: pytest.TempPathFactory, deaths: list[Death], seed: int
 ) -> None:
-    assert killed_over_and_over(lake, small, feeds, database, seed=seed, times=20) > 0
+    dsn = fresh_database(postgres, f"deaths_{uuid.uuid4().hex}")
+    folder = tmp_path_factory.mktemp("deaths")
+    spec = CaptureSpec(
+        name="shop",
+        database=DatabaseOf("shop", dsn),
+        slot=f"s{uuid.uuid4().hex}",
+        publication="shop",
+        max_batch_bytes=WINDOW_BYTES,
+    )
+    feeds = [
+        feed_of(spec, folder, name, text) for name, text in (("plans", PLANS), ("orders", ORDERS))
+    ]
+    lake = Lake(folder / "lake")
+    with psycopg.connect(dsn, autocommit=True) as database:
+        database.execute(TABLES)
+        workload = Workload(database, seed)
+        workload.fill(10, num_long=30)
+        doomed = Doomed(lake, spec, feeds)
+        for death in deaths:
+            workload.transactions(death.num_transactions)
+            doomed.run(fault=death.fault)
+        Capture(lake, spec, feeds).run()
+        agree(lake, database)
+        no_change_twice(lake, feeds)
+    drop_slots(postgres)
 
 
 @pytest.mark.parametrize(
