@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.feed import IngestReport, Progress
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.ingest.postgres.continuity import require_continuity, require_own
@@ -139,9 +140,14 @@ class Capture:
         """Unfinished batches of the stream, which the slot still has."""
         for table in tables:
             address = table.unfinished()
-            if address is not None:
-                assert address[0] == STREAM
-                Streaming(self.spec, [table]).finish(table, address[2])
+            if address is None:
+                continue
+            if address[0] != STREAM:
+                raise IngestError(
+                    f"{table.feed.name}: a batch from another transport is half committed; run "
+                    "the feed once more the way that it came, then through the slot"
+                )
+            Streaming(self.spec, [table]).finish(table, address[2])
 
     @contextmanager
     def _alone(self, connection: "Connection") -> Iterator[None]:

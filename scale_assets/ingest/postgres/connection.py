@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.postgres.errors import CannotConnect
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ SESSION = {
     "row_security": "off",  # fail where a policy would hide rows, instead of missing them
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "wal_sender_timeout": "300s",  # while a large batch is committed, nobody answers the server
 }
 
 
@@ -37,6 +39,7 @@ class Database:
 
         Raises:
             CannotConnect: The server does not answer, refuses us, or goes away meanwhile.
+            IngestError: It refuses a query.
         """
         import psycopg
 
@@ -49,6 +52,8 @@ class Database:
                 yield connection
         except psycopg.OperationalError as error:
             raise self._refused(error) from error
+        except psycopg.Error as error:
+            raise IngestError(f"database {self.name}: {str(error).strip()}") from error
 
     @contextmanager
     def replicate(self) -> Iterator["PGconn"]:

@@ -55,7 +55,7 @@ class Decoder:
     """One replication stream from its start; it remembers what relations look like."""
 
     def __init__(self, keys: Keys, *, simulated_clock: bool = False) -> None:
-        """``simulated_clock``: transactions may say when they happened, see clock.py."""
+        """``simulated_clock``: transactions may say when they happened."""
         self._keys = keys
         self._simulated_clock = simulated_clock
         self._described: dict[int, _Described] = {}

@@ -16,8 +16,8 @@ from scale_assets.lake.snapshots import snapshot_dataset
 
 def newest_lsn(changes: DeltaTable) -> int:
     """The largest log position of any change; 0 without one."""
-    lsns = snapshot_dataset(changes).to_table(columns=["lsn"])["lsn"]
-    return int(pc.max(lsns).as_py() or 0)
+    batches = snapshot_dataset(changes).to_batches(columns=["lsn"])
+    return max((pc.max(batch["lsn"]).as_py() or 0 for batch in batches), default=0)
 
 
 def vanished_keys(

@@ -28,6 +28,7 @@ STATUS = struct.Struct(">cQQQqB")
 BREATH_S = 0.0002  # let the server write some more, instead of waking up for every message
 SILENCE_S = 60.0  # without any word, though asked for one, the server counts as gone
 PING_EVERY_S = 0.1
+READ_S = 0.5
 
 OBJECT_IN_USE = "55006"
 NOT_IN_PREREQUISITE_STATE = "55000"
@@ -97,13 +98,13 @@ class Stream:
         self._heard = time.monotonic()
 
     def read(self, *, max_bytes: int, wait_s: float) -> list[Frame]:
-        """What the server has sent, up to about ``max_bytes``; it has no more once this returns.
+        """What the server sends, up to about ``max_bytes``, until it pauses or half a second ends.
 
         Raises:
             CannotConnect: The server is gone, or ended the stream.
         """
         frames: list[Frame] = []
-        room = max_bytes
+        room, give_up = max_bytes, time.monotonic() + READ_S
         while room > 0:
             size, frame = self._get()
             if size > KEEPALIVE_BYTES:
@@ -111,7 +112,7 @@ class Stream:
                 room -= size
             elif size > 0:
                 self._keepalive(bytes(frame))
-            elif not self._wait(wait_s):
+            elif time.monotonic() > give_up or not self._wait(wait_s):
                 break
         if frames:
             self._heard = time.monotonic()

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from scale_assets.ingest.feed import account
 from scale_assets.ingest.postgres.capture import Capture
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.ingest.postgres.connection import Database as DatabaseOf
+from scale_assets.ingest.postgres.errors import SlotLost
 from scale_assets.ingest.postgres.spec import CaptureSpec
 from scale_assets.lake import Lake
 from tests.ingest.postgres.conftest import ORDERS, PLANS, TABLES, agree, changes, feed_of
@@ -211,3 +213,36 @@ def test_refused_rows_are_set_aside_once(
     num_changes = 110 if where == "stream" else 100
     assert lake.num_rows("raw/plans_changes") == num_changes - num_refused
     assert account(lake, feeds[0]).is_exact
+
+
+def test_a_window_whose_slot_is_gone_is_undone_by_the_resync(
+    lake: Lake, small: CaptureSpec, feeds: list[PostgresChanges], database: Database
+) -> None:
+    feeds, contract = feeds[:1], feeds[0].contract_path
+    contract.write_text(PLANS.replace("required: true}", "required: true, " + AT_LEAST_ZERO))
+    Capture(lake, small, feeds).run()
+    database.execute("insert into plans select n, 5 - n, null from generate_series(1, 10) n")
+    assert Doomed(lake, small, feeds).run(fault="after_quarantine:1")
+    assert lake.num_rows("raw/plans_quarantine") == 5
+    drop_slots_of(database)
+
+    with pytest.raises(SlotLost):
+        Capture(lake, small, feeds).run()
+    Capture(lake, small, feeds).run(resync=["public.plans"])
+
+    refused = [json.loads(raw) for raw in lake.read("raw/plans_quarantine")["raw"].to_pylist()]
+    assert sorted((row["op"], row["after"]["id"]) for row in refused) == [
+        ("r", number) for number in range(6, 11)
+    ]
+    assert [row["id"] for row in changes(lake, "plans")] == [1, 2, 3, 4, 5]
+    assert account(lake, feeds[0]).is_exact
+
+
+def drop_slots_of(database: Database) -> None:
+    """Once the killed reader has let go of them."""
+    dropped = (
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots "
+        "where database = current_database() and not active"
+    )
+    while not database.execute(dropped).fetchall():
+        time.sleep(0.05)
