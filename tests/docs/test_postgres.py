@@ -35,23 +35,22 @@ def test_the_guide_leads_to_a_running_capture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(tmp_path / "lake")
-    with running_server() as server:
-        with psycopg.connect(server.dsn(), autocommit=True) as database:
-            database.execute(TABLES)
-            *preparing, looking, leaving = blocks("sql")
-            for statement in ";".join(preparing).split(";"):
-                database.execute(statement)
-            database.execute("insert into customers values (1, 10, null)")
-            monkeypatch.setenv("SCALE_POSTGRES__SHOP", server.dsn(user="capture"))
-            assert materialized(tmp_path, lake)
-            database.execute("update orders set amount = 2")
-            database.execute("insert into orders values ('a', 1, 1, null)")
-            database.execute("delete from orders")
-            assert materialized(tmp_path, lake)
-            assert database.execute(looking).fetchone()
-            for statement in leaving.split(";"):
-                database.execute(statement)
-            assert database.execute(looking).fetchone() is None
+    with running_server() as server, psycopg.connect(server.dsn(), autocommit=True) as database:
+        database.execute(TABLES)
+        *preparing, looking, leaving = blocks("sql")
+        for statement in ";".join(preparing).split(";"):
+            database.execute(statement)
+        database.execute("insert into customers values (1, 10, null)")
+        monkeypatch.setenv("SCALE_POSTGRES__SHOP", server.dsn(user="capture"))
+        assert materialized(tmp_path, lake)
+        database.execute("update orders set amount = 2")
+        database.execute("insert into orders values ('a', 1, 1, null)")
+        database.execute("delete from orders")
+        assert materialized(tmp_path, lake)
+        assert database.execute(looking).fetchone()
+        for statement in leaving.split(";"):
+            database.execute(statement)
+        assert database.execute(looking).fetchone() is None
     assert lake.num_rows("customers") == 1
     assert lake.read("raw/orders_changes")["op"].to_pylist() == ["c", "d"]
 
