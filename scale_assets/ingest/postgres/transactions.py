@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from scale_assets.contracts.wire import COUNTS_PER_DAY, LAST_DAY
 from scale_assets.ingest.postgres.errors import ProtocolError
 from scale_assets.ingest.postgres.frames import Chunk
 from scale_assets.ingest.postgres.messages import (
@@ -16,11 +17,13 @@ from scale_assets.ingest.postgres.messages import (
     TRUNCATE,
     UPDATE,
 )
+from scale_assets.ingest.postgres.standing import LSN_MASK
 from scale_assets.ingest.postgres.tuples import Ints
 
 BEGIN_BYTES, COMMIT_BYTES = 21, 26
 SHOWN = 5  # where a change says which tuple it shows: after its letter and its relation
 EPOCH_US = 946_684_800_000_000  # PostgreSQL counts from 2000-01-01, everybody else from 1970
+LAST_US = (LAST_DAY + 1) * COUNTS_PER_DAY["us"] - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +87,15 @@ def transactions_of(chunk: Chunk, earlier: Open | None) -> Transactions:
     if (committed != lsns[of[commits]]).any():
         raise ProtocolError("a commit at another log position than its transaction began with")
     times_us = chunk.wire.read(8, at + 9) + EPOCH_US
+    sent_us = chunk.sent_at(begins) + EPOCH_US
+    _check_range("log position", lsns, LSN_MASK)
+    _check_range("time of commit", times_us, LAST_US)
+    _check_range("time of sending", sent_us, LAST_US)
     return Transactions(
         lsns=lsns,
         xids=_with([each.xid for each in first], chunk.wire.read(4, at + 17)),
         committed_at=_with([each.committed_at for each in first], times_us),
-        sent_at=_with([each.sent_at for each in first], chunk.sent_at(begins) + EPOCH_US),
+        sent_at=_with([each.sent_at for each in first], sent_us),
         of=of,
         ordinals=before - bases[of] if len(bases) else before,
         last_commit=int(committed[-1]) if len(committed) else None,
@@ -102,6 +109,15 @@ def _check_nesting(chunk: Chunk, depth: Ints, earlier: Open | None) -> bool:
     if ((depth < 0) | (depth > 1)).any() or (depth[changes] != 1).any():
         raise ProtocolError("begin and commit do not enclose the changes between them")
     return bool(depth[-1]) if len(depth) else earlier is not None
+
+
+def _check_range(what: str, numbers: Ints, largest: int) -> None:
+    """No server's clock says a time before 1970, or one that calendars cannot show."""
+    outside = numbers[(numbers < 0) | (numbers > largest)]
+    if len(outside):
+        raise ProtocolError(
+            f"a transaction's {what} is {outside[0]}; at most {largest} is believed"
+        )
 
 
 def _ordinals_taken(chunk: Chunk) -> Ints:

@@ -224,6 +224,8 @@ def test_messages_and_transactions_without_changes_pass() -> None:
         ([commit(1)], "do not enclose"),
         ([begin(1), PLANS.insert("1", "a"), commit(1)], "changes before it is described"),
         ([begin(1), commit(2)], "another log position"),
+        ([begin(2**60), commit(2**60)], "log position is 1152921504606846976"),
+        ([begin(1, at_us=2**62), commit(1)], "time of commit is 4611686018427387904"),
         ([PLANS.message(), begin(1), PLANS.insert("1")], "1 columns in a relation of 2"),
         ([PLANS.message(), begin(1), PLANS.insert("1", "a") + b"x"], "goes on after its last row"),
         ([PLANS.message(), begin(1), PLANS.insert("1", "a")[:-1]], "beyond the end"),
