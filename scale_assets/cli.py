@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,13 @@ Modules = Annotated[
     list[str] | None, typer.Option("--module", help="Replay only these courses; repeatable.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Replay every course (7 million clicks).")]
+
+
+class ReplayTarget(StrEnum):
+    """Where history is replayed to."""
+
+    FILES = "files"
+    POSTGRES = "postgres"
 
 
 @app.command()
@@ -64,9 +72,16 @@ def replay(
     input_dir: InputDir = None,
     module: Modules = None,
     everything: All = False,
+    to: Annotated[
+        ReplayTarget,
+        typer.Option(help="files: all feeds; postgres: statements for what a database holds."),
+    ] = ReplayTarget.FILES,
+    connection: Annotated[
+        str, typer.Option(help="With postgres: the database of SCALE_POSTGRES__<NAME>.")
+    ] = "university",
 ) -> None:
     """Turn history into the feeds a company would have, up to a simulated day."""
-    from scale_assets.demo import DemoOptions, replay_input
+    from scale_assets.demo import DemoOptions, replay_input, replay_statements
 
     options = DemoOptions(
         input_dir=input_dir,
@@ -74,7 +89,10 @@ def replay(
         modules=module,
         everything=everything or input_dir is not None,
     )
-    replay_input(load_settings(), options, Console())
+    if to is ReplayTarget.POSTGRES:
+        replay_statements(load_settings(), options, Console(), connection)
+    else:
+        replay_input(load_settings(), options, Console())
 
 
 @app.command()
@@ -87,6 +105,29 @@ def run() -> None:
     with sole_driver(settings):
         done = run_graph(settings, Console())
     Console().line(f"{len(done.steps)} steps in {done.wall_seconds:.1f} s")
+
+
+@app.command()
+def capture(
+    name: Annotated[str, typer.Argument(help="Name of a declared capture.")],
+    *,
+    resync: Annotated[
+        bool, typer.Option("--resync", help="Take new snapshots and reconcile the tables.")
+    ] = False,
+    table: Annotated[
+        list[str] | None, typer.Option(help="Resync only this table, schema first; repeatable.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until told to end (Ctrl-C).")
+    ] = False,
+) -> None:
+    """Take in what a captured database has committed since, once or continuously."""
+    from scale_assets.captures import run_capture
+
+    if table and not resync:
+        raise ScaleError("--table says what to resync; give --resync too")
+    anew = (table or ["*"]) if resync else []
+    run_capture(load_settings(), Console(), name, resync=anew, follow=follow)
 
 
 @app.command()

@@ -71,6 +71,33 @@ def run_demo(settings: Settings, options: DemoOptions, console: Console) -> None
 def replay_input(settings: Settings, options: DemoOptions, console: Console) -> None:
     """Write the feeds up to the day asked for, and say which input was taken."""
     from scale_assets.replay.feeds import replay
+
+    source, modules = _input(settings, options, console)
+    with console.working("replay"):
+        report = replay(source, settings.feeds_dir, until=options.until, modules=modules)
+    console.line(
+        f"  {sum(report.new_rows.values()):,} new rows on {len(report.new_days)} new days "
+        f"({report.first_day} to {report.last_day})"
+    )
+
+
+def replay_statements(
+    settings: Settings, options: DemoOptions, console: Console, connection: str
+) -> None:
+    """Write what a database would hold into one, up to the day asked for."""
+    from scale_assets.replay.postgres import replay_to_postgres
+
+    dsn = settings.postgres_dsn(connection)
+    source, modules = _input(settings, options, console)
+    with console.working("replay"):
+        done = replay_to_postgres(source, dsn, until=options.until, modules=modules)
+    console.line(f"  {done.num_changes:,} changes on {done.num_days} days, up to {done.last_day}")
+
+
+def _input(
+    settings: Settings, options: DemoOptions, console: Console
+) -> tuple["Input", list[str] | None]:
+    """The input and the courses chosen of it; None means all."""
     from scale_assets.replay.source import find_input
 
     source = find_input(
@@ -82,12 +109,7 @@ def replay_input(settings: Settings, options: DemoOptions, console: Console) -> 
     console.line(f"  input: {source.description}")
     modules = options.modules or (None if options.everything else small_subset(source))
     console.line(f"  courses: {', '.join(modules) if modules else 'all'}")
-    with console.working("replay"):
-        report = replay(source, settings.feeds_dir, until=options.until, modules=modules)
-    console.line(
-        f"  {sum(report.new_rows.values()):,} new rows on {len(report.new_days)} new days "
-        f"({report.first_day} to {report.last_day})"
-    )
+    return source, modules
 
 
 def tiny_world() -> "WorldSpec":

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from scale_assets.errors import ScaleError
+
 
 def project_dir() -> Path:
     """The folder that holds ``dg.toml``: here or above; without one, the working directory."""
@@ -39,7 +41,11 @@ class Settings(BaseSettings):
     """Where everything lives and which engines run it. Nothing else reads the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SCALE_", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix="SCALE_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
     )
 
     data_dir: Path = Field(
@@ -114,6 +120,10 @@ class Settings(BaseSettings):
         description="librdkafka's properties as a JSON object; when set, records go to the topics "
         "of the streams' names instead of the feeds folder.",
     )
+    postgres: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="DSN of each captured database: SCALE_POSTGRES__SHOP is that of 'shop'.",
+    )
 
     @field_validator("collect_cors_origins", "collect_trusted_proxies", mode="before")
     @classmethod
@@ -182,6 +192,20 @@ class Settings(BaseSettings):
     @property
     def report_path(self) -> Path:
         return self.data_dir / "report.html"
+
+    def postgres_dsn(self, name: str) -> str:
+        """How to reach a captured database; with its password, so never to be shown.
+
+        Raises:
+            ScaleError: The setting is missing.
+        """
+        dsn = self.postgres.get(name.lower())
+        if dsn is None:
+            raise ScaleError(
+                f"no database {name!r} in the settings; set SCALE_POSTGRES__{name.upper()} to its "
+                "DSN, such as postgresql://capture:password@host:5432/shop"
+            )
+        return dsn.get_secret_value()
 
     def exported(self) -> dict[str, str]:
         """Variables that child processes and libraries with their own configuration read."""

@@ -1,6 +1,7 @@
 """The YAML vocabulary: one component class per file, named by `type: scale_assets.components.X`."""
 
 from scale_assets.components.change_feed import ChangeFeed
+from scale_assets.components.database_capture import DatabaseCapture
 from scale_assets.components.event_stream import EventStream
 from scale_assets.components.feature_views import FeatureViews
 from scale_assets.components.release import Release
@@ -12,6 +13,7 @@ from scale_assets.components.warehouse_models import WarehouseModels
 
 __all__ = [
     "ChangeFeed",
+    "DatabaseCapture",
     "EventStream",
     "FeatureViews",
     "Release",

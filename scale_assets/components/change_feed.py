@@ -14,6 +14,7 @@ from scale_assets.components.feed_assets import (
     contract_path,
     owners_of,
 )
+from scale_assets.components.postgres_transport import PostgresTransport
 from scale_assets.components.transports import Transport
 from scale_assets.contracts import Contract, load_contract
 from scale_assets.ingest.changes import ChangeFeed as Changes
@@ -35,7 +36,7 @@ WITHIN_LIMIT = "quarantine_within_limit"
 
 
 class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
-    """Changes to one table of a product database, as Debezium writes them.
+    """Changes to one table of a product database, as Debezium writes them or as a slot tells them.
 
     `raw/<name>_changes` is append-only and takes each change exactly once; refused lines go to the
     table `raw/<name>_quarantine`. `<name>` (one row per key that exists) and `<name>_history` (one
@@ -48,7 +49,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         description="Path of the table's ODCS contract, relative to this file.",
         examples=["../contracts/customers.odcs.yaml"],
     )
-    transport: Transport = Field(description="How the changes arrive.")
+    transport: Transport | PostgresTransport = Field(description="How the changes arrive.")
     key: list[str] = Field(
         min_length=1, description="The source table's primary key; the contract must agree."
     )
@@ -69,14 +70,36 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         path = contract_path(context, self.contract)
+        contract = self.checked_contract(path)
+        if isinstance(self.transport, PostgresTransport):
+            from scale_assets.components.database_capture import capture_of
+
+            return capture_of(self, self.transport).build_defs(context)
+        changes = self._changes_asset(contract, path)
+        sensor = arrival_sensor(
+            self.name,
+            self.transport,
+            target=dg.AssetSelection.assets(changes.key),
+            status=self.sensor,
+        )
+        return dg.Definitions(
+            assets=[changes, *self.derived_assets(contract)],
+            sensors=[sensor],
+        )
+
+    def checked_contract(self, path: Path) -> Contract:
+        """The contract; its primary key is the declared one, or the definition is refused."""
         contract = load_contract(path)
         if tuple(self.key) != contract.primary_key:
             raise dg.DagsterInvalidDefinitionError(
                 f"change feed {self.name}: key {self.key} is not the primary key "
                 f"{list(contract.primary_key)} of contract {contract.name} {contract.version}"
             )
-        changes = self._changes_asset(contract, path)
-        derived = [
+        return contract
+
+    def derived_assets(self, contract: Contract) -> list[dg.AssetsDefinition]:
+        """What is current and what was, from the table of changes."""
+        return [
             self._derived_asset(
                 contract,
                 self.name,
@@ -92,15 +115,9 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                 history_schema(contract),
             ),
         ]
-        sensor = arrival_sensor(
-            self.name,
-            self.transport,
-            target=dg.AssetSelection.assets(changes.key),
-            status=self.sensor,
-        )
-        return dg.Definitions(assets=[changes, *derived], sensors=[sensor])
 
     def _feed(self, settings: Settings, path: Path) -> Changes:
+        assert not isinstance(self.transport, PostgresTransport)
         return Changes(
             name=self.name,
             source=self.transport.source(settings),

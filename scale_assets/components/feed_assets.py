@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import dagster as dg
 import pyarrow as pa
 
-from scale_assets.components.transports import Transport
 from scale_assets.contracts import Contract
+from scale_assets.ingest.source import Source
 from scale_assets.resources import SettingsResource
+from scale_assets.settings import Settings
 
 SENSOR_STATUS = {
     "running": dg.DefaultSensorStatus.RUNNING,
@@ -17,8 +19,14 @@ SENSOR_STATUS = {
 READS_FEED = {"scale/reads": "feed"}  # tag of assets that look for new input by themselves
 
 
+class HasSource(Protocol):
+    """What YAML says of how records arrive."""
+
+    def source(self, settings: Settings) -> Source: ...
+
+
 def arrival_sensor(
-    name: str, transport: Transport, *, target: dg.AssetSelection, status: str
+    name: str, transport: HasSource, *, target: dg.AssetSelection, status: str
 ) -> dg.SensorDefinition:
     """Request one run of ``target`` whenever the source has something new."""
 

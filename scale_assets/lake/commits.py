@@ -92,20 +92,35 @@ def append(
     The caller has read those positions from this same handle: refreshing it in between would let
     a second writer's rows in twice.
     """
-    schema = arrow_schema(handle)
-    partition_by = list(handle.metadata().partition_columns)
+    actions = stage(handle, data)
+    version = append_staged(handle, actions, positions=positions, metadata=metadata)
+    return Commit(version=version, num_rows=data.num_rows)
+
+
+def stage(handle: DeltaTable, data: pa.Table) -> list[AddAction]:
+    """Write rows as files that no reader sees until a commit names them."""
     fault_point("before_write")
     folder = handle.table_uri.removeprefix("file://")
-    actions = write_files(folder, data, partition_by=partition_by, schema=schema)
-    version = commit_files(
+    partition_by = list(handle.metadata().partition_columns)
+    return write_files(folder, data, partition_by=partition_by, schema=arrow_schema(handle))
+
+
+def append_staged(
+    handle: DeltaTable,
+    actions: Sequence[AddAction],
+    *,
+    positions: Mapping[str, int],
+    metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Commit staged files together with positions, as ``append`` does; the version after it."""
+    return commit_files(
         handle,
         actions,
-        schema=schema,
-        partition_by=partition_by,
+        schema=arrow_schema(handle),
+        partition_by=list(handle.metadata().partition_columns),
         positions=positions,
         metadata=metadata,
     )
-    return Commit(version=version, num_rows=data.num_rows)
 
 
 def rewrite(

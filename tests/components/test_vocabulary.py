@@ -17,6 +17,10 @@ SHOWN = {"description", "group", "owners"}
 STREAM = {"name", "contract", "transport", "max_quarantined_fraction", "sensor", *SHOWN}
 VOCABULARY = {
     "ChangeFeed": {*STREAM, "key"},
+    "DatabaseCapture": {
+        *("name", "connection", "slot", "publication", "tables", "max_quarantined_fraction"),
+        *("max_batch_mib", "simulated_clock", "sensor", "group", "owners"),
+    },
     "EventStream": {
         *(*STREAM, "key", "event_time", "calendar", "dedup_horizon_days", "max_batch_mib"),
     },

@@ -1,0 +1,195 @@
+"""A run of a capture as Dagster sees it: what can be asked of it, its checks, its results."""
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import FrameType
+
+import dagster as dg
+from pydantic import Field
+
+from scale_assets.ingest.errors import IngestError
+from scale_assets.ingest.feed import IngestReport, account
+from scale_assets.ingest.postgres.capture import Capture
+from scale_assets.ingest.postgres.changes import PostgresChanges
+from scale_assets.ingest.postgres.server import Health
+from scale_assets.ingest.postgres.spec import CaptureSpec
+from scale_assets.lake import Lake
+
+ACCOUNTED = "every_change_is_accounted_for"
+WITHIN_LIMIT = "quarantine_within_limit"
+SLOT_KEEPS_UP = "slot_keeps_up"
+ALL = "*"
+DATA_VERSION_TAG = "dagster/data_version"
+
+
+class CaptureRun(dg.Config):
+    """What one run of a capture is asked beyond reading on."""
+
+    resync: list[str] = Field(
+        default_factory=list,
+        description="Tables of the database whose snapshot is taken anew and reconciled with what "
+        "the lake holds: the way out of a lost slot. ['*'] means all.",
+    )
+    follow: bool = Field(
+        default=False, description="Read on until the process is told to end, instead of up to now."
+    )
+
+
+def checks_of(key: dg.AssetKey, max_quarantined_fraction: float) -> Iterator[dg.AssetCheckSpec]:
+    """The checks on one table of changes."""
+    yield dg.AssetCheckSpec(
+        ACCOUNTED,
+        asset=key,
+        blocking=True,
+        description="received = accepted + quarantined + duplicates + ignored.",
+    )
+    yield dg.AssetCheckSpec(
+        WITHIN_LIMIT,
+        asset=key,
+        description=f"At most {max_quarantined_fraction:.2%} of all received.",
+    )
+    yield dg.AssetCheckSpec(
+        SLOT_KEEPS_UP,
+        asset=key,
+        description="The slot held back at most half of max_slot_wal_keep_size when the run began; "
+        "beyond the whole, the server gives it up.",
+    )
+
+
+Results = Iterator[dg.MaterializeResult | dg.AssetCheckResult]
+
+
+def run_capture(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    spec: CaptureSpec,
+    feeds: Sequence[PostgresChanges],
+    config: CaptureRun,
+    *,
+    max_quarantined_fraction: float,
+) -> Results:
+    """Run a capture and say what came of each table.
+
+    How the slot is comes first, so that it is told even when the run fails.
+    """
+    tables = {feed.name: feed for feed in feeds}
+
+    def log_commit(report: IngestReport) -> None:
+        context.log_event(_committed(lake, tables[report.stream]))
+
+    capture = Capture(lake, spec, feeds, progress=log_commit if config.follow else None)
+    health = capture.health()
+    for feed in feeds:
+        yield _slot_check(feed, health)
+    with _stop_on_signals() if config.follow else nullcontext() as stop:
+        report = capture.run(resync=_chosen(feeds, config.resync), stop=stop)
+    for feed in feeds:
+        done = report.tables[feed.name]
+        yield from _table_results(lake, feed, done, max_quarantined_fraction)
+
+
+def _chosen(feeds: Sequence[PostgresChanges], resync: Sequence[str]) -> list[str]:
+    """The tables to take anew.
+
+    Raises:
+        IngestError: One of them is not captured.
+    """
+    known = [feed.relation for feed in feeds]
+    if ALL in resync:
+        return known
+    unknown = [table for table in resync if table not in known]
+    if unknown:
+        raise IngestError(f"resync of {', '.join(unknown)}; the captured tables are {known}")
+    return list(resync)
+
+
+def _slot_check(feed: PostgresChanges, health: Health | None) -> dg.AssetCheckResult:
+    said: dict[str, int] = {}
+    if health is not None:
+        said["held_back_bytes"] = health.held_back
+        if health.limit is not None:
+            said["limit_bytes"] = health.limit
+    return dg.AssetCheckResult(
+        check_name=SLOT_KEEPS_UP,
+        asset_key=_key(feed),
+        passed=health is None or not health.is_alarming,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=said,
+    )
+
+
+def _table_results(
+    lake: Lake, feed: PostgresChanges, done: IngestReport, max_quarantined_fraction: float
+) -> Results:
+    totals = account(lake, feed)
+    counts = {
+        "received": totals.received,
+        "accepted": totals.accepted,
+        "quarantined": totals.quarantined,
+        "duplicates": totals.duplicates,
+        "ignored": totals.ignored,
+    }
+    yield dg.AssetCheckResult(
+        check_name=ACCOUNTED, asset_key=_key(feed), passed=totals.is_exact, metadata=counts
+    )
+    if not totals.is_exact:
+        raise IngestError(f"{feed.name}: changes unaccounted for: {totals}")
+    yield dg.AssetCheckResult(
+        check_name=WITHIN_LIMIT,
+        asset_key=_key(feed),
+        passed=totals.quarantined <= max_quarantined_fraction * totals.received,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=counts,
+    )
+    version = lake.version(feed.table)
+    yield dg.MaterializeResult(
+        asset_key=_key(feed),
+        data_version=dg.DataVersion(str(version)),
+        metadata={
+            "dagster/row_count": totals.accepted,
+            "delta_version": version,
+            "received": done.num_received,
+            "accepted": done.num_accepted,
+            "quarantined": done.num_quarantined,
+            "batches": done.num_batches,
+            "seconds": round(done.seconds, 3),
+        },
+    )
+
+
+def _committed(lake: Lake, feed: PostgresChanges) -> dg.AssetMaterialization:
+    """What a followed stream tells while it goes on, so that what is downstream may begin."""
+    version = lake.version(feed.table)
+    return dg.AssetMaterialization(
+        _key(feed),
+        metadata={"dagster/row_count": lake.num_rows(feed.table), "delta_version": version},
+        tags={DATA_VERSION_TAG: str(version)},
+    )
+
+
+def _key(feed: PostgresChanges) -> dg.AssetKey:
+    return dg.AssetKey(feed.table.split("/"))
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that is set when the process is asked to end.
+
+    Elsewhere than in a main thread, Dagster's own interruption ends the run.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def told(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,69 @@
+"""A change feed whose records are PostgreSQL's own, in blocks of one definition each."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from scale_assets.contracts import QUARANTINE_SCHEMA, Contract
+from scale_assets.contracts.change_schema import UNCHANGED, moved_from
+from scale_assets.ingest.changes import ChangeFeed
+from scale_assets.ingest.feed import EVENT_DATE, SOURCE_FIELDS, Decoded
+from scale_assets.ingest.postgres.blocks import Block
+from scale_assets.ingest.postgres.raw import blocks_of_raws
+from scale_assets.ingest.postgres.rows import judge
+from scale_assets.ingest.source import Piece
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockPiece(Piece):
+    """Changes of one definition of a table, as they were decoded."""
+
+    block: Block
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresChanges(ChangeFeed):
+    """Changes of one table of a captured database."""
+
+    relation: str  # schema and name of the table in the database
+
+    def schema(self, contract: Contract) -> pa.Schema:
+        fields = [*super().schema(contract), UNCHANGED, moved_from(contract)]
+        return pa.schema({field.name: field for field in fields}.values())
+
+    def decode(self, contract: Contract, piece: Piece, _table: DeltaTable, /) -> Decoded:
+        """Judge a block, or lines of the quarantine that are tried again."""
+        if isinstance(piece, BlockPiece):
+            blocks = [piece.block]
+        else:
+            assert isinstance(piece.records, list)
+            blocks = list(blocks_of_raws(piece.records))
+        position = piece.first_position
+        accepted, quarantined = [], []
+        for block in blocks:
+            judged = judge(contract, block, first_position=position)
+            accepted.append(judged.accepted)
+            quarantined.append(judged.quarantined)
+            position += len(block)
+        refused = piece.located(pa.concat_tables(quarantined or [QUARANTINE_SCHEMA.empty_table()]))
+        return Decoded(
+            accepted=self._as_stored(contract, piece.located(pa.concat_tables(accepted))),
+            quarantined=refused.append_column(
+                EVENT_DATE, pa.nulls(refused.num_rows, EVENT_DATE.type)
+            ),
+            num_received=position - piece.first_position,
+        )
+
+    def without_duplicates(self, rows: pa.Table, _table: DeltaTable) -> pa.Table:
+        """Every change comes once: the position says which transactions the table holds."""
+        return rows
+
+    def _as_stored(self, contract: Contract, rows: pa.Table) -> pa.Table:
+        """All columns of the table of changes, but the place that every feed adds itself."""
+        fields = [f for f in self.schema(contract) if f.name != SOURCE_FIELDS[0].name]
+        columns = [
+            rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows)
+            for field in fields
+        ]
+        return pa.table(columns, names=[field.name for field in fields]).cast(pa.schema(fields))
