@@ -32,7 +32,7 @@ class ChangeFeed(Feed):
         assert not isinstance(piece.records, pa.Table)
         found = validate_change_lines(contract, piece.records, first_position=piece.first_position)
         rows = piece.located(found.accepted)
-        quarantined = piece.located(found.quarantined)
+        quarantined = piece.located(piece.explained(found.quarantined))
         already = _ordinals_before(rows, piece, table)
         return Decoded(
             accepted=rows.append_column(TX_ORDINAL, tx_ordinals(rows, already=already)),
