@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import dagster as dg
 import pyarrow as pa
@@ -15,6 +16,18 @@ SENSOR_STATUS = {
     "stopped": dg.DefaultSensorStatus.STOPPED,
 }
 READS_FEED = {"scale/reads": "feed"}  # tag of assets that look for new input by themselves
+
+
+class FeedContext(Protocol):
+    """Where what a feed took in is logged: a run's own context, or the instance without a run."""
+
+    @property
+    def log(self) -> Any: ...
+
+    @property
+    def instance(self) -> dg.DagsterInstance: ...
+
+    def log_event(self, event: dg.AssetMaterialization) -> None: ...
 
 
 def arrival_sensor(

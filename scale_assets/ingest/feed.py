@@ -20,7 +20,7 @@ from scale_assets.ingest import positions
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.source import Piece, Reading, Source
 from scale_assets.lake import ConcurrentCommit, Lake, fault_point
-from scale_assets.lake.commits import append
+from scale_assets.lake.commits import append, at_newest
 from scale_assets.lake.history import last_metadata
 
 MAX_BATCH_BYTES = 64 << 20
@@ -122,11 +122,20 @@ class Feed(ABC):
 class Ingestion:
     """One run of one feed."""
 
-    def __init__(self, lake: Lake, feed: Feed, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        feed: Feed,
+        *,
+        progress: Progress | None = None,
+        patience_seconds: float = 0.0,
+    ) -> None:
         self.lake = lake
         self.feed = feed
         self.source = feed.source.for_stream(feed.name)
         self.progress = progress
+        self.patience_seconds = patience_seconds  # with a batch that another run may be finishing
+        self.is_open = False
         self.report = IngestReport(stream=feed.name)
         self.contract, self.contract_text = feed.load_contract()
 
@@ -147,11 +156,12 @@ class Ingestion:
     def through(self, reading: Reading) -> bool:
         """Take what the source has now; False when another run's commit came between."""
         try:
-            self.open()
+            self._open_or_refresh()
             self.finish_batch(reading)
             reading.acknowledge(self.taken)
             self.read_on(reading)
         except ConcurrentCommit:
+            self.is_open = False
             return False  # the other run got through, so every round brings the table forward
         return True
 
@@ -195,6 +205,16 @@ class Ingestion:
             feed.quarantine_table, feed.quarantine_schema, partition_by=feed.partition_by
         )
         self._taken = positions.taken(self.accepted, feed.name)
+        self.is_open = True
+
+    def _open_or_refresh(self) -> None:
+        if not self.is_open:
+            self.open()
+            return
+        version = self.accepted.version()
+        if at_newest(self.accepted).version() != version:
+            self._taken = positions.taken(self.accepted, self.feed.name)
+        at_newest(self.quarantine)  # second, as in open: it can only be ahead
 
     def _refuse_incompatible(self) -> None:
         """Refuse a contract that cannot follow the last one, before any row is written."""
@@ -230,7 +250,10 @@ class Ingestion:
         """Complete the batch whose quarantine was committed and whose rows were not."""
         name = self.feed.name
         committed = positions.counter(self.accepted, name, "batch")
-        if positions.counter(self.quarantine, name, "batch") == committed:
+        if positions.counter(self.quarantine, name, "batch") <= committed:
+            return
+        if self._is_finished_by_another(committed):
+            self.finish_batch(reading)  # it may have begun the next one
             return
         said = last_metadata(self.quarantine)
         try:
@@ -242,6 +265,16 @@ class Ingestion:
         text = said["contract"]
         contract = parse_contract(text, source=f"contract of batch {committed + 1}")
         self._commit(batch, contract, text, already_quarantined=said["quarantined"])
+
+    def _is_finished_by_another(self, committed: int) -> bool:
+        """Give the run that began the batch, if it lives, the time to finish it."""
+        deadline = time.monotonic() + self.patience_seconds
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            self._open_or_refresh()
+            if positions.counter(self.accepted, self.feed.name, "batch") > committed:
+                return True
+        return False
 
     def commit(self, batch: Batch) -> None:
         """Commit these pieces, quarantine first, and stand behind them."""
@@ -260,6 +293,7 @@ class Ingestion:
         number = positions.counter(self.accepted, name, "batch") + 1
         refused = pa.concat_tables([part.quarantined for part in decoded])
         if already_quarantined is None:
+            assert positions.counter(self.quarantine, name, "batch") < number
             append(
                 self.quarantine,
                 refused,

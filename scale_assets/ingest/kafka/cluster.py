@@ -57,6 +57,8 @@ class Cluster:
     def _client(self, kind: Any, faults: "Faults", **properties: Any) -> Any:
         from confluent_kafka import KafkaException
 
+        if not self.bootstrap_servers:
+            raise IngestError("no Kafka cluster is named; set SCALE_KAFKA_BOOTSTRAP_SERVERS")
         config = {
             "bootstrap.servers": self.bootstrap_servers,
             "client.id": "scale-assets",

@@ -11,6 +11,7 @@ from scale_assets.ingest.kafka.cluster import (
     PARTITION_EOF,
     TIMED_OUT,
     Faults,
+    log,
 )
 from scale_assets.ingest.kafka.records import Collected
 from scale_assets.ingest.kafka.topics import Offsets, Topic, end_offsets, first_offsets
@@ -40,10 +41,12 @@ class KafkaReading(Reading):
         self.consumer = consumer
         self.faults = faults
         self._at: Offsets = {}  # what the consumer reads, and the next offset of each
+        self._read: Topic | None = None
+        self._told: Offsets = {}
 
     def pieces(self, taken: Positions, *, max_bytes: int) -> Iterator[Piece]:
         self.broken.clear()
-        topic = self._topic()
+        topic = self._read = self._topic()
         mine = self._mine(topic)
         ends = end_offsets(self.admin, self.faults, topic, mine)
         collected = self._starts(topic, mine, ends, taken)
@@ -81,7 +84,25 @@ class KafkaReading(Reading):
         return found.piece(topic, partition, self.source.values, is_end=True)
 
     def acknowledge(self, taken: Positions) -> None:
-        """Nothing to say without a group."""
+        """Tell the group's offsets to the brokers, where lag monitors look for them."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        if self._read is None:
+            return
+        places = {self._read.place(each): each for each in self._at}
+        told = {each: taken[place] for place, each in places.items() if place in taken}
+        offsets = [
+            TopicPartition(self._read.name, each, offset)
+            for each, offset in told.items()
+            if self._told.get(each) != offset
+        ]
+        if not offsets:
+            return
+        self._told |= told
+        try:
+            self.consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            log.warning("offsets of group %s were not noted: %s", self.source.group, error)
 
     # ------------------------------------------------------------ where to read
 
@@ -133,12 +154,12 @@ class KafkaReading(Reading):
         """
         from confluent_kafka import KafkaError
 
-        self.faults.forget()
         heard = time.monotonic()
         while pending and not self.stopping.is_set():
             messages = self.consumer.consume(MESSAGES_PER_POLL, timeout=POLL_SECONDS)
             if messages:
                 heard = time.monotonic()
+                self.faults.forget()
             elif time.monotonic() - heard > PATIENCE_SECONDS:
                 self.consumer.poll(0)
                 raise self.faults.unavailable(KafkaError(TIMED_OUT))

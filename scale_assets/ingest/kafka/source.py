@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow as pa
 from scale_assets.ingest.kafka.cluster import Cluster, Faults
 from scale_assets.ingest.kafka.reading import KafkaReading
 from scale_assets.ingest.kafka.records import COLUMNS
+from scale_assets.ingest.kafka.sharing import SharedReading
 from scale_assets.ingest.kafka.topics import MissingTopic, Topic, end_offsets, find_topic
 from scale_assets.ingest.source import Reading, Source
 from scale_assets.ingest.values import JsonValues, ValueFormat
@@ -29,6 +30,7 @@ CONSUMER = {
     "auto_offset_reset": "error",  # never jump: where to read on is the table's to say
     "isolation_level": "read_committed",
     "allow_auto_create_topics": False,
+    "session_timeout_ms": 15_000,  # after which a follower that died hands on what it read
 }
 
 
@@ -39,19 +41,38 @@ class KafkaSource(Source):
     cluster: Cluster
     topic: str
     values: ValueFormat = field(default_factory=JsonValues)
-    group: str = ""  # what followers share, and where lag monitors look
+    group_prefix: str = "scale-"
+    stream: str = ""
     accept_loss: bool = False
     columns: pa.Schema = field(default=COLUMNS, repr=False)
 
+    @property
+    def group(self) -> str:
+        """What the stream's followers share, and where lag monitors look."""
+        return f"{self.group_prefix}{self.stream}"
+
+    def for_stream(self, stream: str) -> "KafkaSource":
+        return replace(self, stream=stream)
+
     @contextmanager
     def reading(self) -> Iterator[Reading]:
+        with self._connected(KafkaReading) as reading:
+            yield reading
+
+    @contextmanager
+    def following(self) -> Iterator[Reading]:
+        """The followers of a stream are a consumer group, which shares the partitions out."""
+        with self._connected(SharedReading) as reading:
+            yield reading
+
+    @contextmanager
+    def _connected(self, kind: type[KafkaReading]) -> Iterator[KafkaReading]:
         faults = Faults(self.cluster)
         admin = self.cluster.admin(faults)
-        # A consumer must name a group, and joins none unless it subscribes.
-        group = self.group or "scale-assets"
-        consumer = self.cluster.consumer(faults, group_id=group, **CONSUMER)
+        # Every consumer names the group; only those that subscribe join it.
+        consumer = self.cluster.consumer(faults, group_id=self.group, **CONSUMER)
         try:
-            yield KafkaReading(self, admin, consumer, faults)
+            yield kind(self, admin, consumer, faults)
         finally:
             consumer.close()
 
