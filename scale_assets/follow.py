@@ -63,7 +63,9 @@ class Ingestor:
         found = {feed.name: feed for feed in feeds}
         unknown = sorted(set(names) - set(found))
         if unknown:
-            raise ScaleError(f"no feed {', '.join(unknown)}; declared are {', '.join(sorted(found))}")
+            raise ScaleError(
+                f"no feed {', '.join(unknown)}; declared are {', '.join(sorted(found))}"
+            )
         return [found[name] for name in names]
 
     def take(self, declared: Declared, *, accept_loss: bool = False) -> IngestReport:

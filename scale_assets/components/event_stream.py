@@ -214,9 +214,7 @@ class StreamRun:
     def events(self) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         yield from self.settle(ingest(self.lake, self.feed, progress=self._log_progress))
 
-    def settle(
-        self, report: IngestReport
-    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    def settle(self, report: IngestReport) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         for notice in report.notices:
             self.context.log.warning(notice)
         totals = account(self.lake, self.feed)

@@ -28,7 +28,11 @@ class FilesTransport(dg.Resolvable, dg.Model):
         return FilesSource(self.folder(settings))
 
 
-TRANSPORTS = {"files": FilesTransport, "kafka": KafkaTransport, "kinesis": KinesisTransport}
+TRANSPORTS: dict[str, type[dg.Resolvable]] = {
+    "files": FilesTransport,
+    "kafka": KafkaTransport,
+    "kinesis": KinesisTransport,
+}
 
 
 def _type_of(declared: Any) -> str | None:

@@ -173,6 +173,7 @@ class Ingestion:
         """
         for batch in self._batches(reading):
             self._commit_unless_taken(batch, reading)
+            fault_point("before_acknowledge")
             reading.acknowledge(self.taken)
             if reading.stopping.is_set():
                 break

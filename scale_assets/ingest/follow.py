@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from threading import Event
 
 from scale_assets.ingest.errors import SourceUnavailable
-from scale_assets.ingest.feed import Feed, IngestReport, Ingestion
+from scale_assets.ingest.feed import Feed, Ingestion, IngestReport
 from scale_assets.ingest.source import Reading
 from scale_assets.lake import Lake
 

@@ -2,7 +2,7 @@
 
 With the variable set, reaching the named point for the n-th time (first by default) is SIGKILL,
 so that nothing is flushed, closed or caught. The points: before_write, after_parquet,
-after_quarantine, after_commit, before_log.
+after_quarantine, after_commit, before_acknowledge, before_log.
 """
 
 import os

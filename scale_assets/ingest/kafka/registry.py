@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +39,6 @@ class Registry:
             SourceUnavailable: The registry does not answer, or refuses us.
         """
         from confluent_kafka.schema_registry import SchemaRegistryError
-        from httpx import HTTPError
 
         where = f"schema registry SCALE_SCHEMA_REGISTRY_URL={self.url}"
         try:
@@ -50,7 +51,7 @@ class Registry:
             raise SourceUnavailable(
                 f"{where}: {error}; check SCALE_SCHEMA_REGISTRY_USERNAME and _PASSWORD"
             ) from error
-        except HTTPError as error:
+        except _http_errors() as error:
             raise SourceUnavailable(
                 f"{where}: {error}; is it up, and is the address right?"
             ) from error
@@ -68,10 +69,16 @@ class Registry:
         return SchemaRegistryClient(config)
 
 
+def _http_errors() -> tuple[type[Exception], ...]:
+    """What the client lets through; it uses whichever of the two libraries is there."""
+    names = [name for name in ("httpx2", "httpx") if find_spec(name)]
+    return tuple(import_module(name).HTTPError for name in names)
+
+
 def _with_references(client: "SchemaRegistryClient", schema: "Schema") -> list[str]:
     texts = []
     for reference in schema.references or ():
-        found = client.get_version(reference.subject, reference.version)
+        found = client.get_version(reference.subject or "", reference.version or "latest")
         texts += _with_references(client, found.schema)
     return [*texts, schema.schema_str or ""]
 

@@ -56,7 +56,9 @@ class SharedReading(KafkaReading):
         self._assigned = tuple(sorted(each.partition for each in partitions))
         self._is_rebalanced = True
         # At the end, where nothing comes from, until the next pass moves it.
-        consumer.assign([TopicPartition(each.topic, each.partition, OFFSET_END) for each in partitions])
+        consumer.assign(
+            [TopicPartition(each.topic, each.partition, OFFSET_END) for each in partitions]
+        )
 
     def _on_revoke(self, consumer: "Consumer", _partitions: "list[TopicPartition]") -> None:
         self._assigned = ()

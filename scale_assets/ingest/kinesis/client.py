@@ -7,7 +7,11 @@ from typing import Any, TypeVar
 
 from scale_assets.ingest.errors import IngestError, SourceUnavailable
 
-THROTTLED = ("ProvisionedThroughputExceededException", "LimitExceededException", "ThrottlingException")
+THROTTLED = (
+    "ProvisionedThroughputExceededException",
+    "LimitExceededException",
+    "ThrottlingException",
+)
 ATTEMPTS = 10
 LONGEST_WAIT_SECONDS = 10.0
 

@@ -64,9 +64,7 @@ class Iterators:
         from botocore.exceptions import ClientError
 
         try:
-            return call(
-                self.client.get_records, ShardIterator=iterator, Limit=RECORDS_PER_CALL
-            )
+            return call(self.client.get_records, ShardIterator=iterator, Limit=RECORDS_PER_CALL)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ExpiredIteratorException":
                 raise

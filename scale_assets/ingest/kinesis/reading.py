@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scale_assets.ingest.errors import IngestError
-from scale_assets.ingest.kinesis.client import Shard, Stream, call, find_stream
+from scale_assets.ingest.kinesis.client import Shard, Stream, find_stream
 from scale_assets.ingest.kinesis.iterators import Iterators
 from scale_assets.ingest.kinesis.records import Collected
 from scale_assets.ingest.kinesis.standing import Standing, standing
@@ -73,9 +73,7 @@ class KinesisReading(Reading):
 
     # ------------------------------------------------------------ which shards
 
-    def _may_start(
-        self, stream: Stream, shard: Shard, listed: set[str], ended: set[str]
-    ) -> bool:
+    def _may_start(self, stream: Stream, shard: Shard, listed: set[str], ended: set[str]) -> bool:
         """Whether all that came before this shard is taken, so that each key stays in order."""
         parents = {stream.place(parent) for parent in shard.parents}
         return not (parents & listed) - ended and not parents & self.broken.keys()
@@ -140,7 +138,9 @@ class KinesisReading(Reading):
 def _known(stream: Stream, taken: Positions) -> dict[str, Standing]:
     """Where the table stands in each shard of this incarnation that it has read."""
     prefix = stream.place("")
-    shards = {name.removeprefix(prefix).partition("/")[0] for name in taken if name.startswith(prefix)}
+    shards = {
+        name.removeprefix(prefix).partition("/")[0] for name in taken if name.startswith(prefix)
+    }
     found = {stream.place(shard): standing(taken, stream.place(shard)) for shard in sorted(shards)}
     return {place: at for place, at in found.items() if at is not None}
 
