@@ -244,6 +244,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, jars_dir: Path) -> Iterato
         "listeners": f"PLAINTEXT://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controller},"
         f"SASL_SSL://127.0.0.1:{port}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{clients},SASL_SSL://127.0.0.1:{port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,"
+        "SASL_SSL:SASL_SSL",
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.sasl_ssl.plain.sasl.jaas.config": login,
         "ssl.keystore.type": "PEM",

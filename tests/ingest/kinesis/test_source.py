@@ -100,9 +100,15 @@ def test_children_are_read_after_their_parents(
 
     assert report.num_received == 50
     assert ids(lake) == [f"e{n}" for n in range(70)]
+    with kinesis_feed.source.reading() as anew:
+        pieces = list(anew.pieces({}, max_bytes=1000))
     by_key: dict[str, list[int]] = {}
-    for row in lake.read("raw/views").to_pylist():
-        by_key.setdefault(row["_partition_key"], []).append(int(row["event_id"][1:]))
+    for piece in pieces:
+        assert piece.attributes is not None
+        keys = piece.attributes["_partition_key"].to_pylist()
+        for key, record in zip(keys, piece.records, strict=True):
+            by_key.setdefault(key, []).append(int(json.loads(record)["event_id"][1:]))
+    assert len(pieces) == 5  # two shards, two of the split, one of the merge
     assert all(found == sorted(found) for found in by_key.values())
     assert ingest(lake, kinesis_feed).num_received == 0
 
