@@ -82,7 +82,17 @@ def assert_exact(lake: Lake, feed: EventFeed, *, sent: int) -> None:
     )
     ids = table["event_id"].to_pylist()
     doubles = [each for each, count in Counter(ids).items() if count > 1]
-    assert (len(ids), len(set(ids)), doubles[:3]) == (sent, sent, [])
+    held: dict[str, set[int]] = {}
+    for place, at in zip(
+        table["_source_file"].to_pylist(), table["_position"].to_pylist(), strict=True
+    ):
+        held.setdefault(place, set()).add(at)
+    gaps = {
+        place: sorted(set(range(max(at) + 1)) - at)[:5] for place, at in held.items()
+    }
+    assert not any(gaps.values()), gaps
+    found = (len(ids), len(set(ids)), doubles[:3])
+    assert found == (sent, sent, []), (found, sent, account(lake, feed))
     last: dict[bytes, int] = {}
     for key, number in zip(table["_key"].to_pylist(), table["num_clicks"].to_pylist(), strict=True):
         assert number > last.get(key, 0), key
