@@ -131,6 +131,35 @@ def capture(
 
 
 @app.command()
+def ingest(
+    names: Annotated[list[str], typer.Argument(help="Event streams and change feeds.")],
+    *,
+    follow: Annotated[
+        bool, typer.Option(help="Go on until SIGTERM, beside other followers and runs.")
+    ] = False,
+    every: Annotated[float, typer.Option(help="Seconds between commits while following.")] = 2,
+    report_every: Annotated[
+        float, typer.Option(help="Seconds between reports to Dagster while following.")
+    ] = 60,
+    accept_loss: Annotated[
+        bool, typer.Option(help="Go on behind records that the source lost, and record the gap.")
+    ] = False,
+) -> None:
+    """Take in what these feeds have and tell Dagster, without a run of its own."""
+    from scale_assets.follow import ingest_feeds
+
+    ingest_feeds(
+        load_settings(),
+        names,
+        Console(),
+        follow=follow,
+        every_seconds=every,
+        report_seconds=report_every,
+        accept_loss=accept_loss,
+    )
+
+
+@app.command()
 def fetch(
     dataset: Annotated[str, typer.Argument(help="oulad")],
 ) -> None:

@@ -125,6 +125,57 @@ class Settings(BaseSettings):
         description="DSN of each captured database: SCALE_POSTGRES__SHOP is that of 'shop'.",
     )
 
+    kafka_bootstrap_servers: str | None = Field(
+        default=None,
+        description="Addresses of Kafka brokers, such as 127.0.0.1:9092,10.0.0.2:9092.",
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How to talk to them: SSL encrypts, SASL signs in."
+    )
+    kafka_sasl_mechanism: str | None = Field(
+        default=None, description="How to sign in: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, ..."
+    )
+    kafka_username: str | None = Field(default=None, description="As whom to sign in.")
+    kafka_password: SecretStr | None = Field(default=None, description="With which password.")
+    kafka_ca_path: Path | None = Field(
+        default=None,
+        description="PEM file of the authority that signed the brokers' certificates; empty means "
+        "the system's.",
+    )
+    kafka_certificate_path: Path | None = Field(
+        default=None, description="PEM file of our own certificate, where brokers ask for one."
+    )
+    kafka_key_path: Path | None = Field(default=None, description="PEM file of its private key.")
+    kafka_key_password: SecretStr | None = Field(default=None, description="Of that private key.")
+    kafka_properties: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Any other properties of librdkafka, as a JSON object of strings.",
+    )
+    kafka_group_prefix: str = Field(
+        default="scale-",
+        description="Consumer groups are named <prefix><stream>; they share out partitions among "
+        "followers and show lag, and are never read for a position.",
+    )
+    schema_registry_url: str | None = Field(
+        default=None, description="Confluent Schema Registry, such as http://127.0.0.1:8081."
+    )
+    schema_registry_username: str | None = Field(default=None, description="Its API key.")
+    schema_registry_password: SecretStr | None = Field(default=None, description="Its secret.")
+    schema_registry_ca_path: Path | None = Field(
+        default=None, description="PEM file of the authority that signed its certificate."
+    )
+
+    kinesis_region: str | None = Field(
+        default=None, description="AWS region of the Kinesis streams; empty means boto3's own."
+    )
+    kinesis_endpoint_url: str | None = Field(
+        default=None, description="Where Kinesis answers, if not in AWS."
+    )
+    kinesis_access_key_id: str | None = Field(
+        default=None, description="Access key; empty means boto3's own chain, such as a role."
+    )
+    kinesis_secret_access_key: SecretStr | None = Field(default=None, description="Its secret.")
+
     @field_validator("collect_cors_origins", "collect_trusted_proxies", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:

@@ -17,6 +17,7 @@ DAGSTER_ALLOWED = {
     "scale_assets/partitions.py",
     "scale_assets/cli.py",
     "scale_assets/demo.py",
+    "scale_assets/follow.py",
     "scale_assets/pipeline.py",
     "scale_assets/instance.py",
     "scale_assets/captures.py",

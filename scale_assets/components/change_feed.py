@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from scale_assets.components.feed_assets import (
     READS_FEED,
+    FeedContext,
     arrival_sensor,
     column_schema,
     contract_path,
@@ -26,7 +27,7 @@ from scale_assets.ingest.derive import (
     history_schema,
 )
 from scale_assets.ingest.errors import IngestError
-from scale_assets.ingest.feed import account, ingest
+from scale_assets.ingest.feed import IngestReport, account, ingest
 from scale_assets.lake import Lake
 from scale_assets.resources import LakeResource, SettingsResource
 from scale_assets.settings import Settings, load_settings
@@ -68,8 +69,19 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         default_factory=list, description="Users or teams; else the contract's owner."
     )
 
+    _contract_path: Path = PrivateAttr()
+
+    @property
+    def asset_key(self) -> dg.AssetKey:
+        """The asset whose materialization reads on."""
+        return dg.AssetKey(["raw", f"{self.name}_changes"])
+
+    def feed(self, settings: Settings) -> Changes:
+        """What the feed takes in; known once its definitions are built."""
+        return self._feed(settings, self._contract_path)
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        path = contract_path(context, self.contract)
+        path = self._contract_path = contract_path(context, self.contract)
         contract = self.checked_contract(path)
         if isinstance(self.transport, PostgresTransport):
             from scale_assets.components.database_capture import capture_of
@@ -130,7 +142,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         return {"group_name": self.group, "owners": owners_of(contract, self.owners)}
 
     def _changes_asset(self, contract: Contract, path: Path) -> dg.AssetsDefinition:
-        key = dg.AssetKey(["raw", f"{self.name}_changes"])
+        key = self.asset_key
         schema = self._feed(load_settings(), path).schema(contract)
 
         @dg.asset(
@@ -157,18 +169,20 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             **self._shared(contract),
         )
         def changes(
-            lake: LakeResource, settings: SettingsResource
+            context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-            feed = self._feed(settings.values, path)
-            yield from self._read_on(lake.lake(), feed)
+            feed, tables = self.feed(settings.values), lake.lake()
+            yield from self.settle(context, tables, feed, ingest(tables, feed))
 
         assert isinstance(changes, dg.AssetsDefinition)
         return changes
 
-    def _read_on(
-        self, lake: Lake, feed: Changes
+    def settle(
+        self, context: FeedContext, lake: Lake, feed: Changes, report: IngestReport
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        report = ingest(lake, feed)
+        """Check and log what was taken in since the last time."""
+        for notice in report.notices:
+            context.log.warning(notice)
         totals = account(lake, feed)
         counts = {
             "received": totals.received,
@@ -197,6 +211,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                 "quarantined": report.num_quarantined,
                 "duplicates": report.num_duplicates,
                 "places": report.num_places,
+                "notices": report.notices,
                 "seconds": round(report.seconds, 3),
             },
         )

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from scale_assets.components.calendar import Calendar
 from scale_assets.components.feed_assets import (
     READS_FEED,
+    FeedContext,
     arrival_sensor,
     column_schema,
     contract_path,
@@ -23,7 +24,7 @@ from scale_assets.ingest.feed import Account, IngestReport, account, ingest
 from scale_assets.lake import Lake, fault_point
 from scale_assets.partitions import DatePlan, Days, plan_dates
 from scale_assets.resources import LakeResource, SettingsResource
-from scale_assets.settings import load_settings
+from scale_assets.settings import Settings, load_settings
 
 ACCOUNTED = "every_row_is_accounted_for"
 WITHIN_LIMIT = "quarantine_within_limit"
@@ -76,11 +77,32 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
         default_factory=list, description="Users or teams; else the contract's owner."
     )
 
+    _contract_path: Path = PrivateAttr()
+
+    @property
+    def asset_key(self) -> dg.AssetKey:
+        """The asset whose materialization reads on."""
+        return dg.AssetKey(["ingest", self.name])
+
+    def feed(self, settings: Settings) -> EventFeed:
+        """What the stream takes in; known once its definitions are built."""
+        return EventFeed(
+            source=self.transport.source(settings),
+            contract_path=self._contract_path,
+            **self._feed_values(load_contract(self._contract_path)),
+        )
+
+    def settle(
+        self, context: FeedContext, lake: Lake, feed: EventFeed, report: IngestReport
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        """Check and log what was taken in since the last time."""
+        yield from StreamRun(context, lake, feed, self).settle(report)
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        path = contract_path(context, self.contract)
+        path = self._contract_path = contract_path(context, self.contract)
         contract = load_contract(path)
         feed_values = self._feed_values(contract)
-        ingest_key = dg.AssetKey(["ingest", self.name])
+        ingest_key = self.asset_key
         shared: dict[str, Any] = {
             "group_name": self.group,
             "owners": owners_of(contract, self.owners),
@@ -99,10 +121,8 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
         def ingest_stream(
             context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-            feed = EventFeed(
-                source=self.transport.source(settings.values), contract_path=path, **feed_values
-            )
-            yield from StreamRun(context, lake.lake(), feed, self).events()
+            run = StreamRun(context, lake.lake(), self.feed(settings.values), self)
+            yield from run.events()
 
         raw = [
             dg.AssetSpec(
@@ -183,7 +203,7 @@ class StreamRun:
     """One materialization of ``ingest/<name>``: read on, check, log the dates, report."""
 
     def __init__(
-        self, context: dg.AssetExecutionContext, lake: Lake, feed: EventFeed, stream: EventStream
+        self, context: FeedContext, lake: Lake, feed: EventFeed, stream: EventStream
     ) -> None:
         self.context = context
         self.instance = context.instance
@@ -192,7 +212,11 @@ class StreamRun:
         self.stream = stream
 
     def events(self) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        report = ingest(self.lake, self.feed, progress=self._log_progress)
+        yield from self.settle(ingest(self.lake, self.feed, progress=self._log_progress))
+
+    def settle(self, report: IngestReport) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        for notice in report.notices:
+            self.context.log.warning(notice)
         totals = account(self.lake, self.feed)
         yield self._accounted(totals)
         if not totals.is_exact:
@@ -321,6 +345,7 @@ class StreamRun:
                 "seconds": round(report.seconds, 3),
                 "logged": [f"{first} to {last}" for first, last in plan.ranges],
                 "held_back": plan.held_back,
+                "notices": report.notices,
                 **{f"delta_version_{table}": number for table, number in versions.items()},
             },
         )

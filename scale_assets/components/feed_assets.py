@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import dagster as dg
 import pyarrow as pa
@@ -23,6 +23,18 @@ class HasSource(Protocol):
     """What YAML says of how records arrive."""
 
     def source(self, settings: Settings) -> Source: ...
+
+
+class FeedContext(Protocol):
+    """Where what a feed took in is logged: a run's own context, or the instance without a run."""
+
+    @property
+    def log(self) -> Any: ...
+
+    @property
+    def instance(self) -> dg.DagsterInstance: ...
+
+    def log_event(self, event: dg.AssetMaterialization) -> None: ...
 
 
 def arrival_sensor(

@@ -1,11 +1,13 @@
 """How records arrive, as YAML says it: one class per transport, chosen by ``type``."""
 
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
+from scale_assets.components.kafka_transport import KafkaTransport
+from scale_assets.components.kinesis_transport import KinesisTransport
 from scale_assets.ingest.file_source import FilesSource
 from scale_assets.settings import Settings
 
@@ -26,4 +28,32 @@ class FilesTransport(dg.Resolvable, dg.Model):
         return FilesSource(self.folder(settings))
 
 
-Transport: TypeAlias = FilesTransport
+TRANSPORTS: dict[str, type[dg.Resolvable]] = {
+    "files": FilesTransport,
+    "kafka": KafkaTransport,
+    "kinesis": KinesisTransport,
+}
+
+
+def _type_of(declared: Any) -> str | None:
+    kind = declared.get("type") if isinstance(declared, dict) else getattr(declared, "type", None)
+    return kind if isinstance(kind, str) else None
+
+
+def _resolve(context: dg.ResolutionContext, declared: Any) -> Any:
+    return TRANSPORTS[declared.type].resolve_from_model(context, declared)
+
+
+# Told apart by ``type`` before anything else, so that an error is about the transport that is meant.
+Transport: TypeAlias = Annotated[
+    FilesTransport | KafkaTransport | KinesisTransport,
+    dg.Resolver(
+        _resolve,
+        model_field_type=Annotated[
+            Annotated[FilesTransport.model(), Tag("files")]
+            | Annotated[KafkaTransport.model(), Tag("kafka")]
+            | Annotated[KinesisTransport.model(), Tag("kinesis")],
+            Discriminator(_type_of),
+        ],
+    ),
+]

@@ -31,7 +31,7 @@ class ChangeFeed(Feed):
         assert not isinstance(piece.records, pa.Table)
         found = validate_change_lines(contract, piece.records, first_position=piece.first_position)
         rows = piece.located(found.accepted)
-        quarantined = piece.located(found.quarantined)
+        quarantined = piece.located(piece.explained(found.quarantined))
         already = changes_before(rows, table, place=piece.place)
         return Decoded(
             accepted=numbered(rows, already=already),

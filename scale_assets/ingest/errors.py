@@ -13,3 +13,7 @@ class BrokenFile(IngestError):
 
 class ChangedFile(IngestError):
     """A file that differs from the one ingested under its name."""
+
+
+class SourceUnavailable(IngestError):
+    """A source that does not answer now; it may later."""

@@ -42,7 +42,7 @@ class EventFeed(Feed):
             pc.greater_equal(times, _midnight(self.start)), pc.less(times, _midnight(self.end))
         ).fill_null(False)
         rows = found.accepted
-        quarantined = found.quarantined
+        quarantined = piece.explained(found.quarantined)
         if not pc.all(inside).as_py():
             outside = rows.filter(pc.invert(inside))
             rows = rows.filter(inside)

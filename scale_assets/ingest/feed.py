@@ -20,7 +20,7 @@ from scale_assets.ingest import positions
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.source import Piece, Reading, Source
 from scale_assets.lake import ConcurrentCommit, Lake, fault_point
-from scale_assets.lake.commits import append
+from scale_assets.lake.commits import append, at_newest
 from scale_assets.lake.history import last_metadata
 
 MAX_BATCH_BYTES = 64 << 20
@@ -56,6 +56,7 @@ class IngestReport:
     num_bytes: int = 0
     seconds: float = 0.0
     broken: dict[str, str] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)  # gaps and new incarnations, accepted
 
     def raise_if_broken(self) -> None:
         """Say loudly what was not taken; everything else has been."""
@@ -121,10 +122,20 @@ class Feed(ABC):
 class Ingestion:
     """One run of one feed."""
 
-    def __init__(self, lake: Lake, feed: Feed, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        feed: Feed,
+        *,
+        progress: Progress | None = None,
+        patience_seconds: float = 0.0,
+    ) -> None:
         self.lake = lake
         self.feed = feed
+        self.source = feed.source.for_stream(feed.name)
         self.progress = progress
+        self.patience_seconds = patience_seconds  # with a batch that another run may be finishing
+        self.is_open = False
         self.report = IngestReport(stream=feed.name)
         self.contract, self.contract_text = feed.load_contract()
 
@@ -135,7 +146,7 @@ class Ingestion:
         of theirs is. Two runs at once are safe: one gets through, the other starts again behind.
         """
         started = time.monotonic()
-        with self.feed.source.reading() as reading:
+        with self.source.reading() as reading:
             while not self.through(reading):
                 pass
             self.report.broken = dict(reading.broken)
@@ -145,15 +156,39 @@ class Ingestion:
     def through(self, reading: Reading) -> bool:
         """Take what the source has now; False when another run's commit came between."""
         try:
-            self.open()
+            self._open_or_refresh()
             self.finish_batch(reading)
             reading.acknowledge(self.taken)
-            for batch in self._batches(reading):
-                self.commit(batch)
-                reading.acknowledge(self.taken)
+            self.read_on(reading)
         except ConcurrentCommit:
+            self.is_open = False
             return False  # the other run got through, so every round brings the table forward
         return True
+
+    def read_on(self, reading: Reading) -> None:
+        """Take what the source has beyond ``taken``, batch by batch.
+
+        Raises:
+            ConcurrentCommit: Another run took some of it; open again.
+        """
+        for batch in self._batches(reading):
+            self._commit_unless_taken(batch, reading)
+            fault_point("before_acknowledge")
+            reading.acknowledge(self.taken)
+            if reading.stopping.is_set():
+                break
+
+    def _commit_unless_taken(self, batch: Batch, reading: Reading) -> None:
+        """Commit, and again after each conflict with a commit that took none of these records."""
+        while True:
+            before = {name: self._taken.get(name) for name in _positions_after(batch)}
+            try:
+                return self.commit(batch)
+            except ConcurrentCommit:
+                self.open()
+                self.finish_batch(reading)
+                if before != {name: self._taken.get(name) for name in before}:
+                    raise
 
     @property
     def taken(self) -> dict[str, int]:
@@ -171,6 +206,16 @@ class Ingestion:
             feed.quarantine_table, feed.quarantine_schema, partition_by=feed.partition_by
         )
         self._taken = positions.taken(self.accepted, feed.name)
+        self.is_open = True
+
+    def _open_or_refresh(self) -> None:
+        if not self.is_open:
+            self.open()
+            return
+        version = self.accepted.version()
+        if at_newest(self.accepted).version() != version:
+            self._taken = positions.taken(self.accepted, self.feed.name)
+        at_newest(self.quarantine)  # second, as in open: it can only be ahead
 
     def _refuse_incompatible(self) -> None:
         """Refuse a contract that cannot follow the last one, before any row is written."""
@@ -206,7 +251,10 @@ class Ingestion:
         """Complete the batch whose quarantine was committed and whose rows were not."""
         name = self.feed.name
         committed = positions.counter(self.accepted, name, "batch")
-        if positions.counter(self.quarantine, name, "batch") == committed:
+        if positions.counter(self.quarantine, name, "batch") <= committed:
+            return
+        if self._is_finished_by_another(committed):
+            self.finish_batch(reading)  # it may have begun the next one
             return
         said = last_metadata(self.quarantine)
         try:
@@ -217,38 +265,60 @@ class Ingestion:
             ) from error
         text = said["contract"]
         contract = parse_contract(text, source=f"contract of batch {committed + 1}")
-        self._commit(batch, contract, text)
+        self._commit(batch, contract, text, already_quarantined=said["quarantined"])
+
+    def _is_finished_by_another(self, committed: int) -> bool:
+        """Give the run that began the batch, if it lives, the time to finish it."""
+        deadline = time.monotonic() + self.patience_seconds
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            self._open_or_refresh()
+            if positions.counter(self.accepted, self.feed.name, "batch") > committed:
+                return True
+        return False
 
     def commit(self, batch: Batch) -> None:
         """Commit these pieces, quarantine first, and stand behind them."""
         self._commit(batch, self.contract, self.contract_text)
 
-    def _commit(self, batch: Batch, contract: Contract, contract_text: str) -> None:
+    def _commit(
+        self,
+        batch: Batch,
+        contract: Contract,
+        contract_text: str,
+        *,
+        already_quarantined: int | None = None,
+    ) -> None:
         name = self.feed.name
         decoded = [self._decode(contract, piece) for piece in batch]
         number = positions.counter(self.accepted, name, "batch") + 1
-        if positions.counter(self.quarantine, name, "batch") < number:
+        refused = pa.concat_tables([part.quarantined for part in decoded])
+        if already_quarantined is None:
+            assert positions.counter(self.quarantine, name, "batch") < number
             append(
                 self.quarantine,
-                pa.concat_tables([part.quarantined for part in decoded]),
+                refused,
                 positions={positions.counter_app(name, "batch"): number},
-                metadata=self._batch_metadata(batch, contract, contract_text),
+                metadata=self._batch_metadata(batch, contract, contract_text, refused.num_rows),
             )
         fault_point("after_quarantine")
         valid = pa.concat_tables([part.accepted for part in decoded])
         rows = self.feed.without_duplicates(valid, self.accepted)
+        quarantined = refused.num_rows if already_quarantined is None else already_quarantined
+        gone = quarantined - refused.num_rows  # refused then, and no longer in the source
         counts = {
-            "received": sum(part.num_received for part in decoded),
-            "quarantined": sum(part.quarantined.num_rows for part in decoded),
+            "received": sum(part.num_received for part in decoded) + gone,
+            "quarantined": quarantined,
             "duplicates": valid.num_rows - rows.num_rows,
             "ignored": sum(part.num_ignored for part in decoded),
         }
-        after = {name: at for piece in batch for name, at in piece.positions_after.items()}
+        after = _positions_after(batch)
+        notices = [notice for piece in batch for notice in piece.notices]
         append(
             self.accepted,
             rows,
             positions={**positions.apps(name, after), **self._totals_after(number, counts)},
-            metadata={"batch": number, "accepted": rows.num_rows, **counts},
+            metadata={"batch": number, "accepted": rows.num_rows, **counts, "notices": notices},
         )
         self._taken |= after
         fault_point("after_commit")
@@ -281,10 +351,11 @@ class Ingestion:
         return {positions.counter_app(name, counter): n for counter, n in totals.items()}
 
     def _batch_metadata(
-        self, batch: Batch, contract: Contract, contract_text: str
+        self, batch: Batch, contract: Contract, contract_text: str, num_quarantined: int
     ) -> dict[str, Any]:
         return {
             "pieces": [piece.address for piece in batch],
+            "quarantined": num_quarantined,
             "contract_version": contract.version,
             "contract": contract_text,
         }
@@ -294,6 +365,7 @@ class Ingestion:
         report.num_batches += 1
         report.num_places += sum(piece.is_end for piece in batch)
         report.num_bytes += sum(piece.num_bytes for piece in batch)
+        report.notices += [notice for piece in batch for notice in piece.notices]
         report.num_accepted += num_accepted
         report.num_received += counts["received"]
         report.num_quarantined += counts["quarantined"]
@@ -318,6 +390,10 @@ def account(lake: Lake, feed: Feed) -> Account:
         accepted=lake.num_rows(feed.table),
         quarantined=lake.num_rows(feed.quarantine_table),
     )
+
+
+def _positions_after(batch: Batch) -> dict[str, int]:
+    return {name: at for piece in batch for name, at in piece.positions_after.items()}
 
 
 def _constant(value: str, num_rows: int) -> pa.Array:

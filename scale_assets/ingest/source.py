@@ -7,14 +7,16 @@ positions the table holds, as the Delta transactions of the rows' own commits, a
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any, Self, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 Records: TypeAlias = bytes | list[bytes] | pa.Table
 Positions: TypeAlias = Mapping[str, int]
+UNREADABLE = "unreadable"  # the rule that a record broke which its transport cannot read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,26 @@ class Piece:
     is_end: bool = True  # nothing of this place is left after it
     record_positions: pa.Array | None = None  # int64 per record, when they are not consecutive
     attributes: pa.Table | None = None  # what came with each record: the source's ``columns``
+    # Records, by index, that the transport itself cannot read, and why; ``records`` has their bytes.
+    refused: Mapping[int, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()  # what the commit that takes it has to record: gaps, new topics
+
+    def explained(self, quarantined: pa.Table) -> pa.Table:
+        """Quarantined rows, not yet located, with the transport's own reason where it has one."""
+        if not self.refused:
+            return quarantined
+        at = [position - self.first_position for position in quarantined["_position"].to_pylist()]
+        for name, given in (("rule", lambda _: UNREADABLE), ("reason", self.refused.__getitem__)):
+            told = quarantined[name].to_pylist()
+            told = [
+                given(index) if index in self.refused else said
+                for index, said in zip(at, told, strict=True)
+            ]
+            column = quarantined.schema.get_field_index(name)
+            quarantined = quarantined.set_column(
+                column, quarantined.schema.field(column), pa.array(told, pa.string())
+            )
+        return quarantined
 
     def located(self, rows: pa.Table) -> pa.Table:
         """Validated rows with their records' positions and attributes.
@@ -54,6 +76,7 @@ class Reading(ABC):
 
     def __init__(self) -> None:
         self.broken: dict[str, str] = {}  # place to what is wrong with it; nothing of it was taken
+        self.stopping = Event()  # set when the run is asked to end: wait for no more records
 
     @abstractmethod
     def pieces(self, taken: Positions, *, max_bytes: int) -> Iterator[Piece]:
@@ -80,6 +103,11 @@ class Source(ABC):
 
     columns: pa.Schema = pa.schema([])  # what it knows of a record besides its value
 
+    def for_stream(self, stream: str) -> Self:
+        """The source as this stream reads it, where it keeps books under the stream's name."""
+        del stream
+        return self
+
     @abstractmethod
     def reading(self) -> AbstractContextManager[Reading]:
         """Connect.
@@ -87,6 +115,13 @@ class Source(ABC):
         Raises:
             IngestError: The source is not there.
         """
+
+    def following(self) -> AbstractContextManager[Reading]:
+        """Connect for long, beside other followers with whom the places may be shared out.
+
+        Who reads what is never a matter of exactness: the positions are.
+        """
+        return self.reading()
 
     @abstractmethod
     def fingerprint(self) -> str | None:

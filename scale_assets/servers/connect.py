@@ -14,6 +14,7 @@ from scale_assets.servers.server import Server
 RUNTIME = (
     f"org.apache.kafka:connect-runtime:{kafka.VERSION}",
     f"org.apache.kafka:connect-json:{kafka.VERSION}",
+    kafka.LOGGING,
 )
 DEBEZIUM = "io.debezium:debezium-connector-postgres:3.6.0.Final"
 TOPICS = ("config", "offset", "status")

@@ -13,14 +13,15 @@ from scale_assets.servers.process import Launch
 from scale_assets.servers.server import Server
 
 VERSION = "4.3.1"
-ARTIFACT = f"org.apache.kafka:kafka_2.13:{VERSION}"
+LOGGING = "org.slf4j:slf4j-simple:1.7.36"
+ARTIFACTS = (f"org.apache.kafka:kafka_2.13:{VERSION}", LOGGING)
 # Sized for one machine; the first compiler alone starts in half the time.
 JVM = (
     "-Xms64m",
     "-Xmx768m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
-    "-Dlog4j2.level=WARN",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 )
 PROPERTIES = {
     "process.roles": "broker,controller",
@@ -58,7 +59,7 @@ class Kafka(Server):
 
     def launch(self) -> Launch:
         java = find_java(self.name)
-        jars = fetch_jars(self.name, [ARTIFACT], self.jars_dir)
+        jars = fetch_jars(self.name, ARTIFACTS, self.jars_dir)
         program = [java, *JVM, "-cp", f"{jars}/*"]
         config = self._write_properties()
         if not (self.folder / "data" / "meta.properties").is_file():

@@ -44,7 +44,7 @@ class Postgres(Server):
             command=[str(programs / "postgres"), "-D", str(data), f"-p{self.port}", *options],
             answers=lambda: answers(dsn),
             address=dsn,
-            settings={"SCALE_POSTGRES_DSN": dsn},
+            settings={"SCALE_POSTGRES__LOCAL": dsn},
             user=user,
             stop_signal=signal.SIGINT,  # fast: sessions are ended, what was committed is kept
         )

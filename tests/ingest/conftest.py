@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import Feed
+from scale_assets.ingest.feed import Feed, ingest
 from scale_assets.ingest.file_source import FilesSource
 from scale_assets.lake import Lake
 
@@ -72,6 +72,19 @@ def deliver(feed: EventFeed) -> Callable[[str, bytes], Path]:
         return path
 
     return write
+
+
+def die_at(point: str, lake: Lake, feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends where a test may kill it."""
+
+    def die(reached: str) -> None:
+        if reached == point:
+            raise RuntimeError(point)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scale_assets.ingest.feed.fault_point", die)
+        with pytest.raises(RuntimeError, match=point):
+            ingest(lake, feed)
 
 
 def folder_of(feed: Feed) -> Path:

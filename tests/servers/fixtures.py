@@ -39,7 +39,7 @@ def started(server: Server) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def postgres_server(servers_dir: Path) -> Iterator[Server]:
-    """``server.running().settings["SCALE_POSTGRES_DSN"]`` says how to reach it."""
+    """``server.start().address`` is its DSN."""
     with started(Postgres(servers_dir / "postgres", any_port=True)) as server:
         yield server
 

@@ -14,7 +14,7 @@ from scale_assets.servers.server import Server
 def dsn(server: Server) -> str:
     found = server.running()
     assert found is not None
-    return found.settings["SCALE_POSTGRES_DSN"]
+    return found.settings["SCALE_POSTGRES__LOCAL"]
 
 
 def test_it_decodes_logically_and_asks_for_a_password(postgres_server: Server) -> None:

@@ -1,0 +1,44 @@
+"""Followers as processes of their own, so that they can be told to end, and killed."""
+
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from scale_assets.ingest.feed import Feed
+from scale_assets.ingest.follow import Pace
+from scale_assets.lake import Lake
+
+PROGRAM = """
+import pickle, signal, sys, threading
+from scale_assets.ingest.follow import Follower
+from scale_assets.lake import Lake
+root, feed, pace = pickle.loads(sys.stdin.buffer.read())
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+Follower(Lake(root), feed, stop=stop, tell=lambda report: None, pace=pace).run()
+"""
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def start_follower(lake: Lake, feed: Feed, pace: Pace) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(pickle.dumps((lake.root, feed, pace)))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def end(process: subprocess.Popen[bytes], *, hard: bool = False) -> None:
+    """Tell it to end and see that it does so without an error; or kill it."""
+    process.send_signal(signal.SIGKILL if hard else signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if hard else 0), said.decode()

@@ -1,0 +1,104 @@
+"""A follower takes what arrives while it runs, ends when told, and is exact beside others."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from scale_assets.ingest.errors import IngestError
+from scale_assets.ingest.events import EventFeed
+from scale_assets.ingest.feed import IngestReport, account, ingest
+from scale_assets.ingest.follow import Follower, Pace
+from scale_assets.lake import Lake
+from tests.ingest.conftest import event as an_event
+from tests.ingest.conftest import folder_of, lines
+from tests.ingest.kafka.mock import send, values
+
+QUICK = Pace(commit_seconds=0.2, report_seconds=0.5)
+
+
+@contextmanager
+def following(lake: Lake, feed: EventFeed, tell: Callable[[IngestReport], None]) -> Iterator[None]:
+    """A follower in a thread; what it raises is raised at the end of the block."""
+    stop, failed = threading.Event(), []
+
+    def run() -> None:
+        try:
+            Follower(lake, feed, stop=stop, tell=tell, pace=QUICK).run()
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not thread.is_alive()
+    if failed:
+        raise failed[0]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def num_rows(lake: Lake, feed: EventFeed) -> int:
+    return lake.num_rows(feed.table) if lake.exists(feed.table) else 0
+
+
+def test_what_arrives_is_taken_soon_and_told(
+    lake: Lake, kafka_feed: EventFeed, broker: str, topic: str
+) -> None:
+    reports: list[IngestReport] = []
+    send(broker, topic, values(range(5)))
+    with following(lake, kafka_feed, reports.append):
+        wait_for(lambda: num_rows(lake, kafka_feed) == 5)
+        send(broker, topic, [*values(range(5, 9)), b"broken"], partition=1)
+        wait_for(lambda: num_rows(lake, kafka_feed) == 9)
+        wait_for(lambda: sum(report.num_accepted for report in reports) == 9)
+
+    assert sum(report.num_received for report in reports) == 10
+    assert account(lake, kafka_feed).is_exact
+
+
+def test_two_followers_and_a_batch_run_take_everything_once(
+    lake: Lake, kafka_feed: EventFeed, broker: str, topic: str
+) -> None:
+    reports: list[IngestReport] = []
+    send(broker, topic, values([0]))
+    ingest(lake, kafka_feed)
+    with (
+        following(lake, kafka_feed, reports.append),
+        following(lake, kafka_feed, reports.append),
+    ):
+        for first in range(1, 400, 40):
+            send(broker, topic, values(range(first, first + 40)), partition=first % 4)
+            reports.append(ingest(lake, kafka_feed))
+        wait_for(lambda: num_rows(lake, kafka_feed) == 401)
+
+    ids = lake.read(kafka_feed.table, columns=["event_id"])["event_id"].to_pylist()
+    assert (len(ids), len(set(ids))) == (401, 401)
+    assert sum(report.num_received for report in reports) == 400
+    assert account(lake, kafka_feed).is_exact
+
+
+def test_files_can_be_followed_too(lake: Lake, feed: EventFeed) -> None:
+    (folder_of(feed) / "a.jsonl").write_bytes(lines([an_event(1)]))
+    with following(lake, feed, lambda _: None):
+        wait_for(lambda: num_rows(lake, feed) == 1)
+
+
+def test_what_cannot_be_read_on_ends_it(lake: Lake, feed: EventFeed) -> None:
+    (folder_of(feed) / "a.jsonl").write_bytes(lines([an_event(1)]))
+    ingest(lake, feed)
+    (folder_of(feed) / "a.jsonl").write_bytes(lines([an_event(2)]))
+    follower = Follower(lake, feed, stop=threading.Event(), tell=lambda _: None, pace=QUICK)
+    with pytest.raises(IngestError, match="changed after it was ingested"):
+        follower.run()
