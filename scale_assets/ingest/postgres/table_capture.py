@@ -110,7 +110,9 @@ class TableCapture(Ingestion):
                 self.quarantine,
                 staged.quarantined,
                 positions={positions.counter_app(name, "batch"): number},
-                metadata=self._batch_metadata([summary], staged.contract, staged.contract_text),
+                metadata=self._batch_metadata(
+                    [summary], staged.contract, staged.contract_text, staged.num_quarantined
+                ),
             )
         fault_point("after_quarantine")
         counts = {
