@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from scale_assets.console import Console
 from scale_assets.errors import ScaleError
@@ -37,7 +38,7 @@ All = Annotated[bool, typer.Option("--all", help="Replay every course (7 million
 class ReplayTarget(StrEnum):
     """Where history is replayed to."""
 
-    FILES = "files"
+    FEEDS = "feeds"
     POSTGRES = "postgres"
 
 
@@ -74,8 +75,11 @@ def replay(
     everything: All = False,
     to: Annotated[
         ReplayTarget,
-        typer.Option(help="files: all feeds; postgres: statements for what a database holds."),
-    ] = ReplayTarget.FILES,
+        typer.Option(
+            help="feeds: files or Kafka topics, as SCALE_FEEDS says; postgres: statements for what "
+            "a database holds."
+        ),
+    ] = ReplayTarget.FEEDS,
     connection: Annotated[
         str, typer.Option(help="With postgres: the database of SCALE_POSTGRES__<NAME>.")
     ] = "university",
@@ -277,5 +281,6 @@ def main() -> None:
     try:
         app()
     except ScaleError as error:
-        Console().rich.print(f"[red]{type(error).__name__}[/red]: {error}", markup=True)
+        said = escape(str(error))
+        Console().rich.print(f"[red]{type(error).__name__}[/red]: {said}", markup=True)
         raise SystemExit(1) from None

@@ -42,6 +42,7 @@ def collector_config(settings: Settings, *, host: str, port: int) -> dict[str, A
         "seal_seconds": settings.collect_seal_seconds,
         "seal_mib": settings.collect_seal_mib,
         "kafka": _kafka_properties(settings),
+        "topic_prefix": settings.kafka_topic_prefix,
     }
 
 
@@ -62,12 +63,9 @@ def _write_keys(text: str) -> dict[str, str]:
 
 
 def _kafka_properties(settings: Settings) -> dict[str, str] | None:
-    if settings.collect_kafka is None:
+    """Properties of librdkafka where the feeds are topics; None where they are files."""
+    if settings.feeds == "files":
         return None
-    try:
-        found = json.loads(settings.collect_kafka.get_secret_value())
-    except json.JSONDecodeError as error:
-        raise ScaleError(f"SCALE_COLLECT_KAFKA is not JSON: {error.msg}") from None
-    if not isinstance(found, dict):
-        raise ScaleError('SCALE_COLLECT_KAFKA must be an object: {"bootstrap.servers": "..."}')
-    return {name: str(value) for name, value in found.items()}
+    from scale_assets.components.kafka_transport import kafka_cluster
+
+    return dict(kafka_cluster(settings).client_properties())

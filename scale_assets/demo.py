@@ -69,7 +69,7 @@ def run_demo(settings: Settings, options: DemoOptions, console: Console) -> None
 
 
 def replay_input(settings: Settings, options: DemoOptions, console: Console) -> None:
-    """Write the feeds up to the day asked for, and say which input was taken."""
+    """Write the feeds up to the day asked for, where SCALE_FEEDS says; say which input it is."""
     from scale_assets.replay.feeds import replay
 
     source, modules = _input(settings, options, console)
@@ -79,6 +79,24 @@ def replay_input(settings: Settings, options: DemoOptions, console: Console) -> 
         f"  {sum(report.new_rows.values()):,} new rows on {len(report.new_days)} new days "
         f"({report.first_day} to {report.last_day})"
     )
+    if settings.feeds == "kafka":
+        send_to_kafka(settings, options, console)
+
+
+def send_to_kafka(settings: Settings, options: DemoOptions, console: Console) -> None:
+    """Send what the feeds folder has beyond what the topics have; snapshots stay files."""
+    from scale_assets.components.kafka_transport import kafka_cluster
+    from scale_assets.replay.kafka import send_feeds
+
+    cluster = kafka_cluster(settings)
+    with console.working(f"replay to Kafka at {cluster.bootstrap_servers}"):
+        sent = send_feeds(
+            settings.feeds_dir,
+            cluster.client_properties(),
+            prefix=settings.kafka_topic_prefix,
+            until=options.until,
+        )
+    console.line(f"  {sent.num_records:,} records of {sent.num_days} days, up to {sent.last_day}")
 
 
 def replay_statements(

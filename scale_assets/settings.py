@@ -4,11 +4,14 @@ Every field can be set as ``SCALE_<NAME>`` in the environment or in a ``.env`` f
 """
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 from scale_assets.errors import ScaleError
 
@@ -35,6 +38,10 @@ TELEMETRY_OFF = {
 
 # Else Spark asks the name server who this machine's own address is.
 SPARK_ON_LOOPBACK = {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_HOSTNAME": "localhost"}
+
+
+class SettingsRefused(ScaleError):
+    """The environment or .env holds a value that its setting cannot have."""
 
 
 class Settings(BaseSettings):
@@ -115,16 +122,14 @@ class Settings(BaseSettings):
     collect_seal_mib: int = Field(
         default=64, gt=0, description="Size in MiB at which it is shown earlier."
     )
-    collect_kafka: SecretStr | None = Field(
-        default=None,
-        description="librdkafka's properties as a JSON object; when set, records go to the topics "
-        "of the streams' names instead of the feeds folder.",
+    feeds: Literal["files", "kafka"] = Field(
+        default="files",
+        description="Where `type: feed` is read and the collector and the replay write: files of "
+        "the feeds folder, or topics of the Kafka cluster named below.",
     )
-    postgres: dict[str, SecretStr] = Field(
-        default_factory=dict,
-        description="DSN of each captured database: SCALE_POSTGRES__SHOP is that of 'shop'.",
+    kafka_topic_prefix: str = Field(
+        default="", description="A feed's topic is this and the feed's name, such as shop.clicks."
     )
-
     kafka_bootstrap_servers: str | None = Field(
         default=None,
         description="Addresses of Kafka brokers, such as 127.0.0.1:9092,10.0.0.2:9092.",
@@ -277,7 +282,24 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the environment once and hand it on; also turns every library's telemetry off."""
-    settings = Settings(_env_file=project_dir() / ".env")
+    """Read the environment once and hand it on; also turns every library's telemetry off.
+
+    Raises:
+        SettingsRefused: A value is none; it is named and, since it may be a secret, not shown.
+    """
+    try:
+        settings = Settings(_env_file=project_dir() / ".env")
+    except ValidationError as error:
+        raise SettingsRefused("\n".join(_refusals(error))) from None
+    except SettingsError as error:
+        found = re.search(r'field "(\w+)"', str(error))
+        name = f"SCALE_{found[1].upper()}" if found else "a setting SCALE_*"
+        raise SettingsRefused(f"{name} is not JSON") from None
     settings.apply()
     return settings
+
+
+def _refusals(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_input=False, include_url=False):
+        name = "__".join(map(str, problem["loc"])).upper()
+        yield f"SCALE_{name}: {problem['msg']}"

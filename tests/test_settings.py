@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scale_assets.settings import TELEMETRY_OFF, Settings
+from scale_assets.settings import TELEMETRY_OFF, Settings, SettingsRefused, load_settings
 
 
 def test_telemetry_is_off_in_every_child(tmp_path: Path) -> None:
@@ -20,3 +20,23 @@ def test_only_a_local_spark_stays_on_loopback(tmp_path: Path, master: str, is_lo
     exported = Settings(data_dir=tmp_path, spark_master=master).exported()
 
     assert ("SPARK_LOCAL_IP" in exported) == is_local
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("SCALE_SERVE_PORT", "70000", "less than or equal to 65535"),
+        ("SCALE_FEEDS", "kafak", "'files' or 'kafka'"),
+        ("SCALE_KAFKA_PROPERTIES", "sasl.password=hush", "is not JSON"),
+        ("SCALE_KAFKA_PROPERTIES", '["hush"]', "valid dictionary"),
+    ],
+)
+def test_a_value_that_is_none_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsRefused, match=f"{name}.*{reason}") as refused:
+        load_settings()
+
+    assert value not in str(refused.value)

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from scale_assets.components.kafka_transport import KafkaTransport
 from scale_assets.components.kinesis_transport import KinesisTransport
 from scale_assets.ingest.file_source import FilesSource
+from scale_assets.ingest.kafka.source import KafkaSource
 from scale_assets.settings import Settings
 
 
@@ -28,7 +29,26 @@ class FilesTransport(dg.Resolvable, dg.Model):
         return FilesSource(self.folder(settings))
 
 
+class FeedTransport(dg.Resolvable, dg.Model):
+    """A folder of the feeds folder, or a topic of Kafka: the setting SCALE_FEEDS says which."""
+
+    type: Literal["feed"] = Field(
+        description="How the rows arrive; 'feed' leaves that to the setting SCALE_FEEDS."
+    )
+    name: str = Field(
+        description="The folder's name; the topic's behind SCALE_KAFKA_TOPIC_PREFIX.",
+        examples=["clicks"],
+    )
+
+    def source(self, settings: Settings) -> FilesSource | KafkaSource:
+        if settings.feeds == "files":
+            return FilesTransport(type="files", path=self.name).source(settings)
+        topic = settings.kafka_topic_prefix + self.name
+        return KafkaTransport(type="kafka", topic=topic).source(settings)
+
+
 TRANSPORTS: dict[str, type[dg.Resolvable]] = {
+    "feed": FeedTransport,
     "files": FilesTransport,
     "kafka": KafkaTransport,
     "kinesis": KinesisTransport,
@@ -46,11 +66,12 @@ def _resolve(context: dg.ResolutionContext, declared: Any) -> Any:
 
 # Told apart by ``type`` before anything else, so that an error is about the transport that is meant.
 Transport: TypeAlias = Annotated[
-    FilesTransport | KafkaTransport | KinesisTransport,
+    FeedTransport | FilesTransport | KafkaTransport | KinesisTransport,
     dg.Resolver(
         _resolve,
         model_field_type=Annotated[
-            Annotated[FilesTransport.model(), Tag("files")]
+            Annotated[FeedTransport.model(), Tag("feed")]
+            | Annotated[FilesTransport.model(), Tag("files")]
             | Annotated[KafkaTransport.model(), Tag("kafka")]
             | Annotated[KinesisTransport.model(), Tag("kinesis")],
             Discriminator(_type_of),

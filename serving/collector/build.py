@@ -52,7 +52,7 @@ def _sink(config: Config, stream: Stream) -> Sink:
     if config.kafka is not None:
         from serving.collector.kafka_sink import KafkaSink
 
-        return KafkaSink(stream.name, config.kafka)
+        return KafkaSink(config.topic_prefix + stream.name, config.kafka)
     return LogSink(
         Path(config.feeds_dir) / stream.name,
         max_bytes=config.seal_mib << 20,

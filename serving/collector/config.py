@@ -32,6 +32,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     seal_seconds: Positive = 60
     seal_mib: PositiveInt = 64
     kafka: dict[str, str] | None = None
+    topic_prefix: str = ""  # of the topics, before their streams' names
 
     def __repr__(self) -> str:
         return f"Config(port={self.port}, streams={self.streams!r})"  # the rest may be secret

@@ -59,7 +59,7 @@ class KafkaSink:
             return Producer(self._properties, logger=log)
         except KafkaException as error:
             reason = error.args[0].str()
-            raise CollectorError(f"SCALE_COLLECT_KAFKA: {reason}; see librdkafka's names") from None
+            raise CollectorError(f"SCALE_KAFKA_*: {reason}; see librdkafka's names") from None
 
     def _poll(self) -> None:
         while not self._closing.is_set():

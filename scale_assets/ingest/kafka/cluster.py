@@ -54,18 +54,25 @@ class Cluster:
         client: Producer = self._client(Producer, faults, **properties)
         return client
 
+    def client_properties(self) -> dict[str, str]:
+        """Properties of librdkafka that every client has.
+
+        Raises:
+            IngestError: The settings name no cluster.
+        """
+        if not self.bootstrap_servers:
+            raise IngestError("no Kafka cluster is named; set SCALE_KAFKA_BOOTSTRAP_SERVERS")
+        return {
+            "bootstrap.servers": self.bootstrap_servers,
+            "client.id": "scale-assets",
+            **self.properties,
+        }
+
     def _client(self, kind: Any, faults: "Faults", **properties: Any) -> Any:
         from confluent_kafka import KafkaException
 
-        if not self.bootstrap_servers:
-            raise IngestError("no Kafka cluster is named; set SCALE_KAFKA_BOOTSTRAP_SERVERS")
-        config = {
-            "bootstrap.servers": self.bootstrap_servers,
-            "client.id": "scale-assets",
-            **{name.replace("_", "."): value for name, value in properties.items()},
-            **self.properties,
-            "error_cb": faults,
-        }
+        named = {name.replace("_", "."): value for name, value in properties.items()}
+        config = {**named, **self.client_properties(), "error_cb": faults}
         try:
             return kind(config, logger=log)
         except KafkaException as error:

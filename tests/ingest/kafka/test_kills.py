@@ -93,7 +93,7 @@ def test_a_follower_killed_at_random_loses_and_doubles_nothing(
 
 @pytest.mark.parametrize(
     "rounds",
-    [3, pytest.param(100, marks=pytest.mark.fault)],
+    [3, pytest.param(20, marks=pytest.mark.fault), pytest.param(100, marks=pytest.mark.slow)],
 )
 def test_writers_at_once_take_every_record_once(
     lake: Lake, kafka_feed: EventFeed, broker: str, topic: str, rounds: int

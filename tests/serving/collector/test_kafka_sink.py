@@ -111,7 +111,7 @@ def test_no_property_weakens_the_promise(broker: Broker, weaker: dict[str, str])
 
 
 def test_a_property_that_is_none_is_named() -> None:
-    with pytest.raises(CollectorError, match=r"SCALE_COLLECT_KAFKA.*bootstrap\.server\b"):
+    with pytest.raises(CollectorError, match=r"SCALE_KAFKA_.*bootstrap\.server\b"):
         KafkaSink("clicks", {"bootstrap.server": "x"})
 
 
