@@ -5,6 +5,7 @@ up to a day or many, killed or not, leave the same records in the same order per
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -23,6 +24,9 @@ PROGRESS = "replay-progress"
 RECORDS_PER_TRANSACTION = 50_000
 SECONDS = 60.0
 PARTITION_EOF = -191  # librdkafka's own code
+
+log = logging.getLogger(__name__)  # librdkafka's own words: it asks again by itself
+log.addHandler(logging.NullHandler())
 
 Properties = Mapping[str, Any]
 Progress = Callable[[date, int, int], None]  # day just sent, days done, days to send
@@ -115,7 +119,8 @@ class Sender:
                 "transactional.id": f"scale-{prefix}{PROGRESS}",
                 "linger.ms": 50,
                 "compression.type": "zstd",
-            }
+            },
+            logger=log,
         )
         self._producer.init_transactions(SECONDS)
 
@@ -157,7 +162,7 @@ def create_topics(properties: Properties, prefix: str, num_partitions: int) -> N
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    admin = AdminClient(dict(properties))
+    admin = AdminClient(dict(properties), logger=log)
     wanted = [NewTopic(prefix + feed, num_partitions=num_partitions) for feed in STREAMS]
     wanted.append(NewTopic(prefix + PROGRESS, num_partitions=1))
     for answer in admin.create_topics(wanted, operation_timeout=SECONDS).values():
@@ -203,7 +208,8 @@ def _last_record(properties: Properties, topic: str) -> bytes | None:
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
-        }
+        },
+        logger=log,
     )
     consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
     last: bytes | None = None
