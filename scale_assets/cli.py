@@ -90,6 +90,21 @@ def run() -> None:
 
 
 @app.command()
+def ingest(
+    name: Annotated[str, typer.Argument(help="An event stream or a change feed.")],
+    *,
+    replay_quarantine: Annotated[
+        bool,
+        typer.Option(help="First move the quarantined lines that the contract accepts by now."),
+    ] = False,
+) -> None:
+    """Read one feed on, and log the dates that it touched."""
+    from scale_assets.ingest_run import run_ingest
+
+    run_ingest(load_settings(), name, Console(), replay_quarantine=replay_quarantine)
+
+
+@app.command()
 def fetch(
     dataset: Annotated[str, typer.Argument(help="oulad")],
 ) -> None:

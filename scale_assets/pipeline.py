@@ -222,7 +222,7 @@ def _execute(
         )
     report.run_ids.append(run_id)
     if not result.success:
-        raise PipelineFailed("\n".join(_failures(result)))
+        raise PipelineFailed("\n".join(failures(result)))
 
 
 @contextmanager
@@ -256,7 +256,7 @@ def _listening(
     yield
 
 
-def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
+def failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
     """One line per failed step or blocking check, the innermost cause first."""
     for event in result.all_events:
         if event.event_type == dg.DagsterEventType.STEP_FAILURE:

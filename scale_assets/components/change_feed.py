@@ -14,6 +14,11 @@ from scale_assets.components.feed_assets import (
     contract_path,
     owners_of,
 )
+from scale_assets.components.quarantine_view import (
+    ReplayConfig,
+    quarantine_metadata,
+    replay_metadata,
+)
 from scale_assets.components.transports import Transport
 from scale_assets.contracts import Contract, load_contract
 from scale_assets.ingest.changes import ChangeFeed as Changes
@@ -26,6 +31,7 @@ from scale_assets.ingest.derive import (
 )
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.feed import account, ingest
+from scale_assets.ingest.revalidate import RevalidationReport, revalidate
 from scale_assets.lake import Lake
 from scale_assets.resources import LakeResource, SettingsResource
 from scale_assets.settings import Settings, load_settings
@@ -140,16 +146,17 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             **self._shared(contract),
         )
         def changes(
-            lake: LakeResource, settings: SettingsResource
+            config: ReplayConfig, lake: LakeResource, settings: SettingsResource
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
             feed = self._feed(settings.values, path)
-            yield from self._read_on(lake.lake(), feed)
+            replayed = revalidate(lake.lake(), feed) if config.replay_quarantine else None
+            yield from self._read_on(lake.lake(), feed, replayed)
 
         assert isinstance(changes, dg.AssetsDefinition)
         return changes
 
     def _read_on(
-        self, lake: Lake, feed: Changes
+        self, lake: Lake, feed: Changes, replayed: RevalidationReport | None
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         report = ingest(lake, feed)
         totals = account(lake, feed)
@@ -163,11 +170,13 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         yield dg.AssetCheckResult(check_name=ACCOUNTED, passed=totals.is_exact, metadata=counts)
         if not totals.is_exact:
             raise IngestError(f"{self.name}: changes unaccounted for: {totals}")
+        contract, _ = feed.load_contract()
+        shown = quarantine_metadata(lake, contract, feed.quarantine_table)
         yield dg.AssetCheckResult(
             check_name=WITHIN_LIMIT,
             passed=totals.quarantined <= self.max_quarantined_fraction * totals.received,
             severity=dg.AssetCheckSeverity.WARN,
-            metadata=counts,
+            metadata={**counts, **shown},
         )
         version = lake.version(feed.table)
         yield dg.MaterializeResult(
@@ -181,6 +190,8 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                 "duplicates": report.num_duplicates,
                 "places": report.num_places,
                 "seconds": round(report.seconds, 3),
+                **replay_metadata(replayed),
+                **shown,
             },
         )
         report.raise_if_broken()

@@ -1,8 +1,9 @@
 """An event stream, declared in YAML: events in, one daily Delta table of valid events out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import dagster as dg
@@ -16,10 +17,18 @@ from scale_assets.components.feed_assets import (
     contract_path,
     owners_of,
 )
+from scale_assets.components.quarantine_view import (
+    MetadataValues,
+    ReplayConfig,
+    quarantine_metadata,
+    replay_metadata,
+)
 from scale_assets.components.transports import Transport
 from scale_assets.contracts import Contract, load_contract
 from scale_assets.ingest.events import EventFeed
 from scale_assets.ingest.feed import Account, IngestReport, account, ingest
+from scale_assets.ingest.quarantine import reasons_by_date
+from scale_assets.ingest.revalidate import RevalidationReport, revalidate
 from scale_assets.lake import Lake, fault_point
 from scale_assets.partitions import DatePlan, Days, plan_dates
 from scale_assets.resources import LakeResource, SettingsResource
@@ -97,12 +106,18 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
             **shared,
         )
         def ingest_stream(
-            context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
+            context: dg.AssetExecutionContext,
+            config: ReplayConfig,
+            lake: LakeResource,
+            settings: SettingsResource,
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
             feed = EventFeed(
                 source=self.transport.source(settings.values), contract_path=path, **feed_values
             )
-            yield from StreamRun(context, lake.lake(), feed, self).events()
+            run = StreamRun(context, lake.lake(), feed, self)
+            if config.replay_quarantine:
+                run.replay_quarantine()
+            yield from run.events()
 
         raw = [
             dg.AssetSpec(
@@ -190,6 +205,11 @@ class StreamRun:
         self.lake = lake
         self.feed = feed
         self.stream = stream
+        self.replayed: RevalidationReport | None = None
+
+    def replay_quarantine(self) -> None:
+        """Move what the contract accepts by now; ``events`` then logs the dates it went to."""
+        self.replayed = revalidate(self.lake, self.feed)
 
     def events(self) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         report = ingest(self.lake, self.feed, progress=self._log_progress)
@@ -200,11 +220,15 @@ class StreamRun:
         rows = self._rows_per_date(self.feed.table)
         refused = self._rows_per_date(self.feed.quarantine_table)
         above = self._above_limit(rows, refused)
+        shown = self._quarantine_shown()
         yield dg.AssetCheckResult(
             check_name=WITHIN_LIMIT,
             passed=not above,
             severity=dg.AssetCheckSeverity.WARN,
-            metadata={"held_back": {str(day): f"{share:.2%}" for day, share in above.items()}},
+            metadata={
+                "held_back": {str(day): f"{share:.2%}" for day, share in above.items()},
+                **shown,
+            },
         )
         # Read before planning: what another run commits meanwhile stays for the next one.
         versions = {
@@ -214,8 +238,9 @@ class StreamRun:
         plan = self._plan(rows, failed=set(above) - {None})
         fault_point("before_log")
         self._log_dates(self.feed.table, plan.dates, rows)
-        self._log_dates(self.feed.quarantine_table, self._refused_dates(), refused)
-        yield self._result(report, totals, plan, versions)
+        reasons = reasons_by_date(self.lake.open(self.feed.quarantine_table))
+        self._log_dates(self.feed.quarantine_table, self._refused_dates(), refused, reasons)
+        yield self._result(report, totals, plan, versions, shown)
         report.raise_if_broken()
 
     def _log_progress(self, report: IngestReport) -> None:
@@ -238,6 +263,10 @@ class StreamRun:
                 "duplicates": totals.duplicates,
             },
         )
+
+    def _quarantine_shown(self) -> MetadataValues:
+        contract, _ = self.feed.load_contract()
+        return quarantine_metadata(self.lake, contract, self.feed.quarantine_table)
 
     def _rows_per_date(self, table: str) -> dict[date | None, int]:
         counted = self.lake.rows_per_partition(table, "event_date")
@@ -269,14 +298,14 @@ class StreamRun:
         )
 
     def _touched(self, table: str) -> set[date]:
-        """Dates that received rows since the run that last logged any.
+        """Dates that received or lost rows since the run that last logged any.
 
         They come from the table's own log, so that a run killed before it logged loses none.
         """
         since = self._last_metadata().get(f"delta_version_{table}")
-        added = self.lake.partitions_added_since(table, None if since is None else int(since))
+        changed = self.lake.partitions_changed_since(table, None if since is None else int(since))
         return {
-            date.fromisoformat(values["event_date"]) for values in added if values["event_date"]
+            date.fromisoformat(values["event_date"]) for values in changed if values["event_date"]
         }
 
     def _held_back(self) -> set[date]:
@@ -295,18 +324,34 @@ class StreamRun:
         touched = self._touched(self.feed.quarantine_table)
         return sorted(day.isoformat() for day in touched if day in days)
 
-    def _log_dates(self, table: str, dates: list[str], rows: dict[date | None, int]) -> None:
+    def _log_dates(
+        self,
+        table: str,
+        dates: list[str],
+        rows: dict[date | None, int],
+        reasons: Mapping[str, dict[str, int]] = MappingProxyType({}),
+    ) -> None:
         key = dg.AssetKey(table.split("/"))
         for day in dates:
             num_rows = rows.get(date.fromisoformat(day), 0)
             self.context.log_event(
                 dg.AssetMaterialization(
-                    key, partition=day, metadata={"dagster/partition_row_count": num_rows}
+                    key,
+                    partition=day,
+                    metadata={
+                        "dagster/partition_row_count": num_rows,
+                        **({"reasons": reasons[day]} if day in reasons else {}),
+                    },
                 )
             )
 
     def _result(
-        self, report: IngestReport, totals: Account, plan: DatePlan, versions: dict[str, int]
+        self,
+        report: IngestReport,
+        totals: Account,
+        plan: DatePlan,
+        versions: dict[str, int],
+        shown: MetadataValues,
     ) -> dg.MaterializeResult:
         version = versions[self.feed.table]
         return dg.MaterializeResult(
@@ -322,5 +367,7 @@ class StreamRun:
                 "logged": [f"{first} to {last}" for first, last in plan.ranges],
                 "held_back": plan.held_back,
                 **{f"delta_version_{table}": number for table, number in versions.items()},
+                **replay_metadata(self.replayed),
+                **shown,
             },
         )

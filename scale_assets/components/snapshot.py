@@ -14,6 +14,7 @@ from scale_assets.components.feed_assets import (
     contract_path,
     owners_of,
 )
+from scale_assets.components.quarantine_view import quarantine_metadata
 from scale_assets.components.transports import FilesTransport
 from scale_assets.contracts import load_contract
 from scale_assets.ingest.snapshots import SOURCE_FILE, SnapshotFeed, ingest_snapshot
@@ -119,6 +120,7 @@ class Snapshot(dg.Component, dg.Resolvable, dg.Model):
                     "received": report.num_received,
                     "quarantined": report.num_quarantined,
                     "is_replaced": report.is_replaced,
+                    **quarantine_metadata(lake.lake(), contract, f"raw/{self.name}_quarantine"),
                 },
             )
 

@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, check_compatible, parse_contract
 from scale_assets.ingest import positions
 from scale_assets.ingest.errors import IngestError
+from scale_assets.ingest.moves import finish_move
 from scale_assets.ingest.source import Piece, Reading, Source
 from scale_assets.lake import ConcurrentCommit, Lake, fault_point
 from scale_assets.lake.commits import append
@@ -107,6 +108,17 @@ class Feed(ABC):
     def without_duplicates(self, rows: pa.Table, table: DeltaTable) -> pa.Table:
         """The rows, in order, that are neither in the table nor twice in themselves."""
 
+    def numbered(
+        self, part: Decoded, _piece: Piece, _accepted: DeltaTable, _quarantine: DeltaTable, /
+    ) -> Decoded:
+        """Give rows the numbers that depend on what came before them, where a feed has any."""
+        return part
+
+    @property
+    def kept_in_quarantine(self) -> pa.Schema:
+        """What a refused row carries besides its bytes and its position, for the day it passes."""
+        return self.source.columns
+
     @property
     def quarantine_schema(self) -> pa.Schema:
         columns = [f for f in QUARANTINE_SCHEMA if f.name != "_position"]
@@ -145,8 +157,7 @@ class Ingestion:
     def through(self, reading: Reading) -> bool:
         """Take what the source has now; False when another run's commit came between."""
         try:
-            self.open()
-            self.finish_batch(reading)
+            self.settle(reading)
             reading.acknowledge(self.taken)
             for batch in self._batches(reading):
                 self.commit(batch)
@@ -154,6 +165,12 @@ class Ingestion:
         except ConcurrentCommit:
             return False  # the other run got through, so every round brings the table forward
         return True
+
+    def settle(self, reading: Reading) -> None:
+        """Open the tables, and finish whatever a run that died had begun."""
+        self.open()
+        finish_move(self.feed.name, self.accepted, self.quarantine)
+        self.finish_batch(reading)
 
     @property
     def taken(self) -> dict[str, int]:
@@ -225,7 +242,7 @@ class Ingestion:
 
     def _commit(self, batch: Batch, contract: Contract, contract_text: str) -> None:
         name = self.feed.name
-        decoded = [self._decode(contract, piece) for piece in batch]
+        decoded = [self.decode(contract, piece) for piece in batch]
         number = positions.counter(self.accepted, name, "batch") + 1
         if positions.counter(self.quarantine, name, "batch") < number:
             append(
@@ -254,8 +271,10 @@ class Ingestion:
         fault_point("after_commit")
         self._count(batch, rows.num_rows, counts)
 
-    def _decode(self, contract: Contract, piece: Piece) -> Decoded:
+    def decode(self, contract: Contract, piece: Piece) -> Decoded:
+        """Validate one piece and give its rows all columns of their tables."""
         part = self.feed.decode(contract, piece, self.accepted)
+        part = self.feed.numbered(part, piece, self.accepted, self.quarantine)
         rows = part.quarantined
         return Decoded(
             accepted=part.accepted.append_column(

@@ -1,8 +1,8 @@
 """The one place where a test may kill this process: ``SCALE_FAULT=<point>[:<n>]``.
 
 With the variable set, reaching the named point for the n-th time (first by default) is SIGKILL,
-so that nothing is flushed, closed or caught. The points: before_write, after_parquet,
-after_quarantine, after_commit, before_log.
+so that nothing is flushed, closed or caught. The points: before_write, rewriting, after_parquet,
+after_quarantine, after_move, after_commit, before_log.
 """
 
 import os

@@ -102,11 +102,11 @@ class Lake:
         """What the newest commit that says anything says (``metadata=`` of the write)."""
         return history.last_metadata(self.open(table))
 
-    def partitions_added_since(
+    def partitions_changed_since(
         self, table: str, version: int | None
     ) -> list[dict[str, str | None]]:
-        """Partitions that commits after ``version`` added rows to; None means ever."""
-        return history.partitions_added_since(self.open(table), version)
+        """Partitions that commits after ``version`` changed the rows of; None means ever."""
+        return history.partitions_changed_since(self.open(table), version)
 
     # ---------------------------------------------------------------- writing
 

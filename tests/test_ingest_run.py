@@ -1,0 +1,73 @@
+"""`scale ingest` in a project of its own, as a person would call it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ingest.conftest import CONTRACT, event, lines
+
+STREAM = """\
+type: scale_assets.components.EventStream
+attributes:
+  name: views
+  contract: views.odcs.yaml
+  transport: {type: files, path: views}
+  key: [event_id]
+  event_time: event_time
+  calendar: {start: "2013-01-01", end: "2013-01-31"}
+"""
+DG = """\
+directory_type = "project"
+[project]
+root_module = "shop"
+code_location_target_module = "scale_assets.definitions"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "dg.toml").write_text(DG)
+    defs = tmp_path / "shop" / "defs" / "views"
+    defs.mkdir(parents=True)
+    (defs / "defs.yaml").write_text(STREAM)
+    (defs / "views.odcs.yaml").write_text(CONTRACT.format(version="1.0.0", more=""))
+    feeds = tmp_path / ".data" / "feeds" / "views"
+    feeds.mkdir(parents=True)
+    (feeds / "a.jsonl").write_bytes(lines([event(1), event(2, color="red")]))
+    return tmp_path
+
+
+def scale(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "scale_assets", *arguments],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def test_a_mended_contract_brings_the_quarantined_lines_back(project: Path) -> None:
+    first = scale(project, "ingest", "views")
+    assert "2 received: 1 accepted, 1 quarantined, 0 duplicates" in first.stdout, first.stderr
+    contract = project / "shop" / "defs" / "views" / "views.odcs.yaml"
+    contract.write_text(
+        CONTRACT.format(version="1.1.0", more="      - {name: color, logicalType: string}\n")
+    )
+
+    replayed = scale(project, "ingest", "views", "--replay-quarantine")
+
+    assert "1 quarantined lines read again: 1 accepted, 0 were duplicates" in replayed.stdout
+    assert "0 in quarantine" in replayed.stdout
+
+
+def test_an_unknown_feed_is_named(project: Path) -> None:
+    failed = scale(project, "ingest", "clicks")
+
+    assert failed.returncode == 1
+    assert "no event stream or change feed is named 'clicks'; there are ['views']" in failed.stdout
