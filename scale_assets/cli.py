@@ -105,6 +105,16 @@ def ingest(
 
 
 @app.command()
+def check(
+    names: Annotated[list[str] | None, typer.Argument(help="Feeds; all of them if none.")] = None,
+) -> None:
+    """Say whether each contract may follow those that wrote its table; nothing is written."""
+    from scale_assets.contract_check import check_contracts
+
+    check_contracts(load_settings(), names or [], Console())
+
+
+@app.command()
 def fetch(
     dataset: Annotated[str, typer.Argument(help="oulad")],
 ) -> None:

@@ -60,10 +60,23 @@ def test_a_mended_contract_brings_the_quarantined_lines_back(project: Path) -> N
         CONTRACT.format(version="1.1.0", more="      - {name: color, logicalType: string}\n")
     )
 
+    assert "views: contract 1.1.0 may follow: adds color" in scale(project, "check").stdout
     replayed = scale(project, "ingest", "views", "--replay-quarantine")
 
     assert "1 quarantined lines read again: 1 accepted, 0 were duplicates" in replayed.stdout
     assert "0 in quarantine" in replayed.stdout
+
+
+def test_a_breaking_contract_fails_the_check(project: Path) -> None:
+    scale(project, "ingest", "views")
+    contract = project / "shop" / "defs" / "views" / "views.odcs.yaml"
+    contract.write_text(contract.read_text().replace("1.0.0", "1.1.0").replace("score", "rating"))
+
+    failed = scale(project, "check", "views")
+
+    assert failed.returncode == 1
+    assert "- field_removed score:" in failed.stdout
+    assert "BreakingContracts: views: mend the contract" in failed.stdout
 
 
 def test_an_unknown_feed_is_named(project: Path) -> None:

@@ -9,9 +9,11 @@ from pydantic import Field
 
 from scale_assets.components.feed_assets import (
     READS_FEED,
+    Compatibility,
     arrival_sensor,
     column_schema,
     contract_path,
+    feed_metadata,
     owners_of,
 )
 from scale_assets.components.quarantine_view import (
@@ -20,8 +22,9 @@ from scale_assets.components.quarantine_view import (
     replay_metadata,
 )
 from scale_assets.components.transports import Transport
-from scale_assets.contracts import Contract, load_contract
+from scale_assets.contracts import Contract, Mode, load_contract
 from scale_assets.ingest.changes import ChangeFeed as Changes
+from scale_assets.ingest.declared import DeclaredFeed
 from scale_assets.ingest.derive import (
     Derived,
     current_schema,
@@ -64,6 +67,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         le=1,
         description="Share of all received changes that may be quarantined before a check warns.",
     )
+    compatibility: Compatibility = "BACKWARD_TRANSITIVE"
     sensor: Literal["running", "stopped"] = Field(
         default="stopped", description="Whether the file-arrival sensor starts switched on."
     )
@@ -113,6 +117,17 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             contract_path=path,
             table=f"raw/{self.name}_changes",
             quarantine_table=f"raw/{self.name}_quarantine",
+            compatibility=Mode(self.compatibility),
+        )
+
+    def _declared(self, path: Path) -> DeclaredFeed:
+        return DeclaredFeed(
+            name=self.name,
+            contract_path=path,
+            compatibility=Mode(self.compatibility),
+            table=f"raw/{self.name}_changes",
+            quarantine_table=f"raw/{self.name}_quarantine",
+            derived_tables=(self.name, f"{self.name}_history"),
         )
 
     def _shared(self, contract: Contract) -> dict[str, Any]:
@@ -142,7 +157,10 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                     description=f"At most {self.max_quarantined_fraction:.2%} of all received.",
                 ),
             ],
-            metadata={"dagster/column_schema": column_schema(contract, schema)},
+            metadata={
+                "dagster/column_schema": column_schema(contract, schema),
+                **feed_metadata(self._declared(path)),
+            },
             **self._shared(contract),
         )
         def changes(

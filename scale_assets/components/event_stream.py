@@ -12,9 +12,11 @@ from pydantic import Field
 from scale_assets.components.calendar import Calendar
 from scale_assets.components.feed_assets import (
     READS_FEED,
+    Compatibility,
     arrival_sensor,
     column_schema,
     contract_path,
+    feed_metadata,
     owners_of,
 )
 from scale_assets.components.quarantine_view import (
@@ -24,7 +26,8 @@ from scale_assets.components.quarantine_view import (
     replay_metadata,
 )
 from scale_assets.components.transports import Transport
-from scale_assets.contracts import Contract, load_contract
+from scale_assets.contracts import Contract, Mode, load_contract
+from scale_assets.ingest.declared import DeclaredFeed
 from scale_assets.ingest.events import EventFeed
 from scale_assets.ingest.feed import Account, IngestReport, account, ingest
 from scale_assets.ingest.quarantine import reasons_by_date
@@ -76,6 +79,7 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
     max_batch_mib: int = Field(
         default=64, ge=1, description="Uncompressed MiB read and committed at a time."
     )
+    compatibility: Compatibility = "BACKWARD_TRANSITIVE"
     sensor: Literal["running", "stopped"] = Field(
         default="stopped", description="Whether the file-arrival sensor starts switched on."
     )
@@ -103,6 +107,15 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
             tags=READS_FEED,
             pool=f"table_raw_{self.name}",
             check_specs=self._check_specs(ingest_key),
+            metadata=feed_metadata(
+                DeclaredFeed(
+                    name=self.name,
+                    contract_path=path,
+                    compatibility=Mode(self.compatibility),
+                    table=f"raw/{self.name}",
+                    quarantine_table=f"raw/{self.name}_quarantine",
+                )
+            ),
             **shared,
         )
         def ingest_stream(
@@ -157,6 +170,7 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
             "end": date.fromisoformat(end) + timedelta(days=1) if end else date.max,
             "dedup_horizon_days": self.dedup_horizon_days,
             "max_batch_bytes": self.max_batch_mib << 20,
+            "compatibility": Mode(self.compatibility),
         }
 
     def _check_specs(self, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:

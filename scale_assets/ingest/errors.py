@@ -13,3 +13,7 @@ class BrokenFile(IngestError):
 
 class ChangedFile(IngestError):
     """A file that differs from the one ingested under its name."""
+
+
+class BrokenCompatibility(IngestError):
+    """A contract that the feed's compatibility mode does not let follow the earlier ones."""

@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, check_compatible, parse_contract
+from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, Mode, parse_contract
 from scale_assets.ingest import positions
+from scale_assets.ingest.contract_history import ContractHistory
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.moves import finish_move
 from scale_assets.ingest.source import Piece, Reading, Source
@@ -90,6 +91,7 @@ class Feed(ABC):
     table: str
     quarantine_table: str
     max_batch_bytes: int = MAX_BATCH_BYTES
+    compatibility: Mode = Mode.BACKWARD_TRANSITIVE
 
     @abstractmethod
     def schema(self, contract: Contract) -> pa.Schema:
@@ -178,32 +180,19 @@ class Ingestion:
         return self._taken
 
     def open(self) -> None:
-        """Create or open both tables, their schemas grown to the contract's."""
-        feed = self.feed
-        self._refuse_incompatible()
-        self.accepted = self.lake.create(
-            feed.table, feed.schema(self.contract), partition_by=feed.partition_by
+        """Create or open both tables, brought to the contract, if it may follow the earlier ones."""
+        feed, contract = self.feed, self.contract
+        history = ContractHistory(self.lake, feed.name)
+        source = str(feed.contract_path)
+        history.refuse_breaking(contract, self.contract_text, feed.compatibility, source=source)
+        self.accepted = self.lake.evolve(
+            feed.table, feed.schema(contract), partition_by=feed.partition_by
         )
-        self.quarantine = self.lake.create(
+        self.quarantine = self.lake.evolve(
             feed.quarantine_table, feed.quarantine_schema, partition_by=feed.partition_by
         )
+        history.record(contract, self.contract_text)
         self._taken = positions.taken(self.accepted, feed.name)
-
-    def _refuse_incompatible(self) -> None:
-        """Refuse a contract that cannot follow the last one, before any row is written."""
-        if not self.lake.exists(self.feed.quarantine_table):
-            return
-        text = self.lake.last_metadata(self.feed.quarantine_table).get("contract")
-        if text is None or text == self.contract_text:
-            return
-        earlier = parse_contract(text, source=f"last contract of {self.feed.name}")
-        violations = check_compatible(earlier, self.contract)
-        if violations:
-            listed = "\n".join(f"- {violation}" for violation in violations)
-            raise IngestError(
-                f"{self.feed.contract_path}: version {self.contract.version} cannot follow "
-                f"{earlier.version}:\n{listed}"
-            )
 
     def _batches(self, reading: Reading) -> Iterator[Batch]:
         """Whole places up to the byte budget; one beyond it comes alone, piece by piece."""

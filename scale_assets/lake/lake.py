@@ -16,6 +16,7 @@ from scale_assets.lake.errors import LakeError, MissingTable
 from scale_assets.lake.fit import arrow_schema, delta_schema, fit
 from scale_assets.lake.merge import merge_rows
 from scale_assets.lake.snapshots import relation_sql, snapshot_dataset
+from scale_assets.lake.widen import plan_evolution, widen
 
 Rows: TypeAlias = pa.Table | pa.RecordBatchReader
 
@@ -128,6 +129,23 @@ class Lake:
             )
         retried(lambda: grown(handle, table, schema=delta_schema(schema)))
         return handle
+
+    def evolve(
+        self, table: str, schema: pa.Schema, *, partition_by: Sequence[str] = ()
+    ) -> DeltaTable:
+        """As ``create``, and a column whose type has to grow is rewritten, in one commit.
+
+        A column that is wider than wanted stays as it is: its rows were written under other rules.
+
+        Raises:
+            LakeError: A type that cannot grow into the wanted one, or another partitioning.
+        """
+        wanted = delta_schema(schema)
+        if self.exists(table):
+            handle = self.open(table)
+            retried(lambda: widen(handle, table, wanted))
+            wanted = plan_evolution(table, present=arrow_schema(handle), wanted=wanted).schema
+        return self.create(table, wanted, partition_by=partition_by)
 
     def append_once(
         self,
