@@ -82,7 +82,7 @@ class TableCapture(Ingestion):
             num_bytes=block.rows.nbytes,
             block=block,
         )
-        decoded = self._decode(staged.contract, piece)
+        decoded = self.decode(staged.contract, piece)
         self._stage(staged, decoded.accepted, decoded.quarantined)
         staged.num_bytes += piece.num_bytes
 
@@ -110,7 +110,9 @@ class TableCapture(Ingestion):
                 self.quarantine,
                 staged.quarantined,
                 positions={positions.counter_app(name, "batch"): number},
-                metadata=self._batch_metadata([summary], staged.contract, staged.contract_text),
+                metadata=self._batch_metadata(
+                    [summary], staged.contract, staged.contract_text, staged.num_quarantined
+                ),
             )
         fault_point("after_quarantine")
         counts = {

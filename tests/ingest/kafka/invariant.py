@@ -87,9 +87,7 @@ def assert_exact(lake: Lake, feed: EventFeed, *, sent: int) -> None:
         table["_source_file"].to_pylist(), table["_position"].to_pylist(), strict=True
     ):
         held.setdefault(place, set()).add(at)
-    gaps = {
-        place: sorted(set(range(max(at) + 1)) - at)[:5] for place, at in held.items()
-    }
+    gaps = {place: sorted(set(range(max(at) + 1)) - at)[:5] for place, at in held.items()}
     assert not any(gaps.values()), gaps
     found = (len(ids), len(set(ids)), doubles[:3])
     assert found == (sent, sent, []), (found, sent, account(lake, feed))
