@@ -57,7 +57,7 @@ def test_a_mended_contract_brings_the_quarantined_lines_back(project: Path) -> N
     counts = "views: 2 received, 1 accepted, 1 quarantined, 0 duplicates"
     assert counts in first.stdout, first.stderr
     assert "  1 in quarantine" in first.stdout
-    assert "  logged: 2013-01-01 to 2013-01-01" in first.stdout
+    assert "  held back: 2013-01-01" in first.stdout
     contract = project / "shop" / "defs" / "views" / "views.odcs.yaml"
     contract.write_text(
         CONTRACT.format(version="1.1.0", more="      - {name: color, logicalType: string}\n")

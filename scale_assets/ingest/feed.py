@@ -19,13 +19,14 @@ from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, Mode, parse_cont
 from scale_assets.ingest import positions
 from scale_assets.ingest.contract_history import ContractHistory
 from scale_assets.ingest.errors import IngestError
-from scale_assets.ingest.moves import finish_move
+from scale_assets.ingest.moves import MOVE, finish_move
 from scale_assets.ingest.source import Piece, Reading, Source
 from scale_assets.lake import ConcurrentCommit, Lake, fault_point
 from scale_assets.lake.commits import append, at_newest
-from scale_assets.lake.history import last_metadata
+from scale_assets.lake.history import last_metadata, num_rows
 
 MAX_BATCH_BYTES = 64 << 20
+HALF_DONE_SECONDS = 5.0  # how long a run that lives may take between two commits that are one
 SOURCE_FIELDS = (pa.field("_source_file", pa.string()), pa.field("_position", pa.int64()))
 EVENT_DATE = pa.field("event_date", pa.date32())
 
@@ -398,14 +399,30 @@ def ingest(lake: Lake, feed: Feed, *, progress: Progress | None = None) -> Inges
 
 
 def account(lake: Lake, feed: Feed) -> Account:
-    """Totals since the first batch: rows counted in the tables, lines counted while reading."""
-    table = lake.open(feed.table)
+    """Totals since the first batch: rows counted in the tables, lines counted while reading.
+
+    Of a moment when no other run is between a batch's two commits, or a move's, if there is one
+    within ``HALF_DONE_SECONDS``.
+    """
+    deadline = time.monotonic() + HALF_DONE_SECONDS
+    while True:
+        accepted, quarantine = lake.open(feed.table), lake.open(feed.quarantine_table)
+        if _is_settled(feed.name, accepted, quarantine) or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
     return Account(
-        received=positions.counter(table, feed.name, "received"),
-        duplicates=positions.counter(table, feed.name, "duplicates"),
-        ignored=positions.counter(table, feed.name, "ignored"),
-        accepted=lake.num_rows(feed.table),
-        quarantined=lake.num_rows(feed.quarantine_table),
+        received=positions.counter(accepted, feed.name, "received"),
+        duplicates=positions.counter(accepted, feed.name, "duplicates"),
+        ignored=positions.counter(accepted, feed.name, "ignored"),
+        accepted=num_rows(accepted),
+        quarantined=num_rows(quarantine),
+    )
+
+
+def _is_settled(stream: str, accepted: DeltaTable, quarantine: DeltaTable) -> bool:
+    return all(
+        positions.counter(accepted, stream, name) == positions.counter(quarantine, stream, name)
+        for name in ("batch", MOVE)
     )
 
 

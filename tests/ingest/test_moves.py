@@ -1,10 +1,13 @@
 """The two commits of a move, as others see them who come in between."""
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import pyarrow as pa
 import pytest
 
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import Ingestion, account, ingest
+from scale_assets.ingest.feed import Account, Ingestion, account, ingest
 from scale_assets.ingest.moves import MOVE, begin_move, finish_move
 from scale_assets.ingest.positions import counter
 from scale_assets.ingest.revalidate import revalidate
@@ -97,3 +100,27 @@ def test_a_move_from_an_older_look_moves_nothing(lake: Lake, refused: EventFeed)
             leaving=pa.table({"_source_file": [], "_position": [], "raw": []}),
             totals={}, metadata={},
         )  # fmt: skip
+
+
+def test_an_account_waits_for_a_run_that_is_between_its_two_commits(
+    lake: Lake, refused: EventFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[bool] = []
+    looking = ThreadPoolExecutor(1)
+    pending: list[Future[Account]] = []
+
+    def look(point: str) -> None:
+        if point in ("after_move", "after_quarantine"):
+            pending.append(looking.submit(account, lake, refused))
+            time.sleep(0.3)
+            found.append(pending[-1].done())
+
+    monkeypatch.setattr("scale_assets.ingest.moves.fault_point", look)
+    monkeypatch.setattr("scale_assets.ingest.feed.fault_point", look)
+    revalidate(lake, refused)
+    (folder_of(refused) / "b.jsonl").write_bytes(lines([event(4), event(5, color=7)]))
+    ingest(lake, refused)
+
+    assert found == [False, False]
+    assert all(each.result().is_exact for each in pending)
+    looking.shutdown()

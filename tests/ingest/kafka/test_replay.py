@@ -108,23 +108,23 @@ def test_beside_a_follower_everything_is_taken_once(
     """The follower commits between the replay's moves, and takes up the mended contract."""
     monkeypatch.setattr("scale_assets.ingest.revalidate.LINES_PER_MOVE", 7)
     reports: list[IngestReport] = []
-    send(broker, topic, values(range(100), color="red"))
+    send(broker, topic, values(range(40), color="red"))
     ingest(lake, kafka_feed)
-    assert lake.num_rows(kafka_feed.quarantine_table) == 100
+    assert lake.num_rows(kafka_feed.quarantine_table) == 40
 
     with following(lake, kafka_feed, reports.append):
         send(broker, topic, values([1000]))
         wait_for(lambda: lake.num_rows(kafka_feed.table) == 1)
         kafka_feed.contract_path.write_text(WITH_COLOR)
-        for first in range(100, 400, 20):
+        for first in range(40, 160, 20):
             send(broker, topic, values(range(first, first + 20), color="red"), partition=first % 4)
-            if first % 100 == 0:
+            if first % 40 == 0:
                 revalidate(lake, kafka_feed)
-        wait_for(lambda: account(lake, kafka_feed).received == 401)
+        wait_for(lambda: account(lake, kafka_feed).received == 161)
         revalidate(lake, kafka_feed)
 
     found = ids(lake)
-    assert (len(found), len(set(found))) == (401, 401)
+    assert (len(found), len(set(found))) == (161, 161)
     assert lake.num_rows(kafka_feed.quarantine_table) == 0
     assert account(lake, kafka_feed).is_exact
 
