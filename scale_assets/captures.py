@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from scale_assets.components.quarantine_view import replay_lines
 from scale_assets.console import Console
 from scale_assets.errors import ScaleError
 from scale_assets.instance import open_instance
@@ -14,7 +15,13 @@ STEP = "capture_"
 
 
 def run_capture(
-    settings: Settings, console: Console, name: str, *, resync: Sequence[str], follow: bool
+    settings: Settings,
+    console: Console,
+    name: str,
+    *,
+    resync: Sequence[str],
+    follow: bool,
+    replay_quarantine: bool = False,
 ) -> None:
     """Run the capture of this name; what derives from it is left to `scale run` or the daemon.
 
@@ -25,12 +32,14 @@ def run_capture(
     from scale_assets.definitions import defs
 
     definitions = defs()
+    config = {
+        "resync": list(resync),
+        "follow": follow,
+        "replay_quarantine": replay_quarantine,
+    }
     with open_instance(settings) as instance:
         result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-            run_config={
-                "ops": {STEP + name: {"config": {"resync": list(resync), "follow": follow}}},
-                **QUIET,
-            },
+            run_config={"ops": {STEP + name: {"config": config}}, **QUIET},
             instance=instance,
             asset_selection=_keys(definitions, name),
             raise_on_error=False,
@@ -39,12 +48,14 @@ def run_capture(
         raise PipelineFailed("\n".join(failures(result)))
     for event in result.get_asset_materialization_events():
         materialization = event.materialization
-        said = materialization.metadata
+        said = {entry: value.value for entry, value in materialization.metadata.items()}
         if "accepted" in said:  # not what was logged along the way
             console.line(
-                f"{materialization.asset_key.to_user_string()}: {said['accepted'].value:,} new "
-                f"changes, {said['quarantined'].value:,} set aside"
+                f"{materialization.asset_key.to_user_string()}: {said['accepted']:,} new "
+                f"changes, {said['quarantined']:,} set aside"
             )
+            for line in replay_lines(said):
+                console.line(f"  {line}")
 
 
 def _keys(definitions: dg.Definitions, name: str) -> list[dg.AssetKey]:

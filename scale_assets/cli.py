@@ -33,6 +33,13 @@ Modules = Annotated[
     list[str] | None, typer.Option("--module", help="Replay only these courses; repeatable.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Replay every course (7 million clicks).")]
+ReplayQuarantine = Annotated[
+    bool,
+    typer.Option(
+        "--replay-quarantine",
+        help="First move the quarantined lines that the contract accepts by now.",
+    ),
+]
 
 
 class ReplayTarget(StrEnum):
@@ -124,14 +131,23 @@ def capture(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on until told to end (Ctrl-C).")
     ] = False,
+    replay_quarantine: ReplayQuarantine = False,
 ) -> None:
     """Take in what a captured database has committed since, once or continuously."""
     from scale_assets.captures import run_capture
 
     if table and not resync:
         raise ScaleError("--table says what to resync; give --resync too")
+    refuse_replaying_while_following(follow=follow, replay_quarantine=replay_quarantine)
     anew = (table or ["*"]) if resync else []
-    run_capture(load_settings(), Console(), name, resync=anew, follow=follow)
+    run_capture(
+        load_settings(),
+        Console(),
+        name,
+        resync=anew,
+        follow=follow,
+        replay_quarantine=replay_quarantine,
+    )
 
 
 @app.command()
@@ -139,19 +155,24 @@ def ingest(
     names: Annotated[list[str], typer.Argument(help="Event streams and change feeds.")],
     *,
     follow: Annotated[
-        bool, typer.Option(help="Go on until SIGTERM, beside other followers and runs.")
+        bool, typer.Option("--follow", help="Go on until SIGTERM, beside other followers and runs.")
     ] = False,
     every: Annotated[float, typer.Option(help="Seconds between commits while following.")] = 2,
     report_every: Annotated[
         float, typer.Option(help="Seconds between reports to Dagster while following.")
     ] = 60,
     accept_loss: Annotated[
-        bool, typer.Option(help="Go on behind records that the source lost, and record the gap.")
+        bool,
+        typer.Option(
+            "--accept-loss", help="Go on behind records that the source lost, and record the gap."
+        ),
     ] = False,
+    replay_quarantine: ReplayQuarantine = False,
 ) -> None:
     """Take in what these feeds have and tell Dagster, without a run of its own."""
     from scale_assets.follow import ingest_feeds
 
+    refuse_replaying_while_following(follow=follow, replay_quarantine=replay_quarantine)
     ingest_feeds(
         load_settings(),
         names,
@@ -160,7 +181,27 @@ def ingest(
         every_seconds=every,
         report_seconds=report_every,
         accept_loss=accept_loss,
+        replay_quarantine=replay_quarantine,
     )
+
+
+def refuse_replaying_while_following(*, follow: bool, replay_quarantine: bool) -> None:
+    """Raises ScaleError: what is replayed is the quarantine as it is when a run begins."""
+    if follow and replay_quarantine:
+        raise ScaleError(
+            "--replay-quarantine is done once and --follow has no end: replay in a run of its own, "
+            "which may be beside the followers"
+        )
+
+
+@app.command()
+def check(
+    names: Annotated[list[str] | None, typer.Argument(help="Feeds; all of them if none.")] = None,
+) -> None:
+    """Say whether each contract may follow those that wrote its table; nothing is written."""
+    from scale_assets.contract_check import check_contracts
+
+    check_contracts(load_settings(), names or [], Console())
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -13,10 +14,12 @@ import dagster as dg
 
 from scale_assets.components.change_feed import ChangeFeed
 from scale_assets.components.event_stream import EventStream
+from scale_assets.components.quarantine_view import replay_lines
 from scale_assets.console import Console
 from scale_assets.errors import ScaleError
 from scale_assets.ingest.feed import Feed, IngestReport, ingest
 from scale_assets.ingest.follow import Follower, Pace
+from scale_assets.ingest.revalidate import RevalidationReport, revalidate
 from scale_assets.instance import open_instance
 from scale_assets.lake import Lake
 from scale_assets.settings import Settings
@@ -24,6 +27,10 @@ from scale_assets.settings import Settings
 Declared: TypeAlias = EventStream | ChangeFeed
 
 log = logging.getLogger("scale_assets.follow")
+
+
+class UnknownFeed(ScaleError):
+    """No event stream or change feed has this name."""
 
 
 class RunlessContext:
@@ -52,7 +59,7 @@ class Ingestor:
         """The event streams and change feeds of these names.
 
         Raises:
-            ScaleError: There is none of a name.
+            UnknownFeed: There is none of a name.
         """
         tree = self.definitions.component_tree
         assert tree is not None
@@ -63,17 +70,31 @@ class Ingestor:
         found = {feed.name: feed for feed in feeds}
         unknown = sorted(set(names) - set(found))
         if unknown:
-            raise ScaleError(
-                f"no feed {', '.join(unknown)}; declared are {', '.join(sorted(found))}"
+            raise UnknownFeed(
+                f"no event stream or change feed is named {', '.join(unknown)}; there are "
+                f"{', '.join(sorted(found)) or 'none'} (a snapshot is materialized as raw/<name>, "
+                "and `scale capture` reads a whole database)"
             )
         return [found[name] for name in names]
 
-    def take(self, declared: Declared, *, accept_loss: bool = False) -> IngestReport:
-        """Read on once, from where the table stands to what the source has now."""
+    def take(
+        self,
+        declared: Declared,
+        *,
+        told: Callable[[str], None],
+        accept_loss: bool = False,
+        replay_quarantine: bool = False,
+    ) -> None:
+        """Read on once, from where the table stands to what the source has now.
+
+        With ``replay_quarantine``, what the contract accepts by now has left the quarantine before.
+        """
         feed = self._feed(declared, accept_loss=accept_loss)
+        replayed = revalidate(self.lake, feed) if replay_quarantine else None
         report = ingest(self.lake, feed)
-        self.tell(declared, feed, report)
-        return report
+        for made in self.tell(declared, feed, report, replayed):
+            for line in _said(feed.name, made):
+                told(line)
 
     def follow(self, feeds: Sequence[Declared], *, pace: Pace, told: Callable[[str], None]) -> None:
         """Follow all of them until SIGTERM or SIGINT; one that fails ends the others.
@@ -94,15 +115,24 @@ class Ingestor:
         feed = self._feed(declared)
 
         def tell(report: IngestReport) -> None:
-            self.tell(declared, feed, report)
+            deque(self.tell(declared, feed, report), maxlen=0)
             told(f"{feed.name}: {report.num_accepted} accepted of {report.num_received} received")
 
         Follower(self.lake, feed, stop=stop, tell=tell, pace=pace).run()
 
-    def tell(self, declared: Declared, feed: Any, report: IngestReport) -> None:
-        """Log checks and materializations as a run of the asset does."""
-        for result in declared.settle(self.context, self.lake, feed, report):
-            self.context.instance.report_runless_asset_event(_event(result, declared.asset_key))
+    def tell(
+        self,
+        declared: Declared,
+        feed: Any,
+        report: IngestReport,
+        replayed: RevalidationReport | None = None,
+    ) -> Iterator[dg.AssetMaterialization]:
+        """Log checks and materializations as a run of the asset does; gives the asset's own."""
+        for result in declared.settle(self.context, self.lake, feed, report, replayed):
+            event = _event(result, declared.asset_key)
+            self.context.instance.report_runless_asset_event(event)
+            if isinstance(event, dg.AssetMaterialization):
+                yield event
 
     def _feed(self, declared: Declared, *, accept_loss: bool = False) -> Feed:
         feed: Feed = declared.feed(self.settings)
@@ -123,6 +153,7 @@ def ingest_feeds(
     every_seconds: float,
     report_seconds: float,
     accept_loss: bool,
+    replay_quarantine: bool,
 ) -> None:
     """What `scale ingest` does.
 
@@ -141,13 +172,26 @@ def ingest_feeds(
             ingestor.follow(feeds, pace=pace, told=console.line)
             return
         for feed in feeds:
-            report = ingestor.take(feed, accept_loss=accept_loss)
-            console.line(
-                f"{feed.name}: {report.num_received} received, {report.num_accepted} accepted, "
-                f"{report.num_quarantined} quarantined, {report.num_duplicates} duplicates"
+            ingestor.take(
+                feed,
+                told=console.line,
+                accept_loss=accept_loss,
+                replay_quarantine=replay_quarantine,
             )
-            for notice in report.notices:
-                console.line(notice)
+
+
+def _said(name: str, made: dg.AssetMaterialization) -> Iterator[str]:
+    """What a materialization came to, in lines."""
+    found: dict[str, Any] = {entry: value.value for entry, value in made.metadata.items()}
+    counts = ", ".join(
+        f"{found[each]} {each}" for each in ("received", "accepted", "quarantined", "duplicates")
+    )
+    yield f"{name}: {counts}"
+    for line in replay_lines(found):
+        yield f"  {line}"
+    yield f"  {found['in_quarantine']} in quarantine"
+    for what in ("logged", "held_back", "notices"):
+        yield from (f"  {what.replace('_', ' ')}: {each}" for each in found.get(what, ()))
 
 
 def _event(

@@ -65,11 +65,20 @@ def lake(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Lak
     return Lake(tmp_path / "lake")
 
 
-def scale(*resync: str, follow: bool = False, name: str = "shop") -> str:
+def scale(
+    *resync: str, follow: bool = False, replay_quarantine: bool = False, name: str = "shop"
+) -> str:
     """Run it as the command line does; what it printed."""
     said = StringIO()
     console = Console(RichConsole(file=said, width=200))
-    run_capture(load_settings(), console, name, resync=resync, follow=follow)
+    run_capture(
+        load_settings(),
+        console,
+        name,
+        resync=resync,
+        follow=follow,
+        replay_quarantine=replay_quarantine,
+    )
     return said.getvalue()
 
 
@@ -86,8 +95,21 @@ def test_a_capture_is_run_resynced_and_followed(lake: Lake, server: Server) -> N
         assert "2 new changes" in scale("public.plans")
 
         _follow(lake, database)
+        database.execute("alter table plans add column note text")
+        database.execute("insert into plans values (4, 40, null, 'new')")
+        assert "0 new changes, 1 set aside" in scale()
+        contract = Path("shop", "defs", "shop", "plans.odcs.yaml")
+        note = "      - {name: note, logicalType: string}\n"
+        contract.write_text(PLANS.replace("1.0.0", "1.1.0") + note)
+        said = scale(replay_quarantine=True)
+        assert "1 quarantined lines read again: 1 accepted, 0 were duplicates" in said
     with pytest.raises(ScaleError, match="no capture 'bar' is declared; declared: shop"):
         scale(name="bar")
+
+
+def test_a_replay_has_an_end_and_following_has_none() -> None:
+    said = CliRunner().invoke(app, ["capture", "shop", "--follow", "--replay-quarantine"])
+    assert "replay in a run of its own" in str(said.exception)
 
 
 def test_a_table_alone_means_nothing() -> None:

@@ -9,9 +9,14 @@ from types import FrameType
 import dagster as dg
 from pydantic import Field
 
+from scale_assets.components.quarantine_view import (
+    REPLAY,
+    quarantine_metadata,
+    replay_metadata,
+)
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.feed import IngestReport, account
-from scale_assets.ingest.postgres.capture import Capture
+from scale_assets.ingest.postgres.capture import Capture, CaptureReport
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.ingest.postgres.server import Health
 from scale_assets.ingest.postgres.spec import CaptureSpec
@@ -35,6 +40,7 @@ class CaptureRun(dg.Config):
     follow: bool = Field(
         default=False, description="Read on until the process is told to end, instead of up to now."
     )
+    replay_quarantine: bool = Field(default=False, description=REPLAY)
 
 
 def checks_of(key: dg.AssetKey, max_quarantined_fraction: float) -> Iterator[dg.AssetCheckSpec]:
@@ -84,10 +90,13 @@ def run_capture(
     for feed in feeds:
         yield _slot_check(feed, health)
     with _stop_on_signals() if config.follow else nullcontext() as stop:
-        report = capture.run(resync=_chosen(feeds, config.resync), stop=stop)
+        report = capture.run(
+            resync=_chosen(feeds, config.resync),
+            stop=stop,
+            replay_quarantine=config.replay_quarantine,
+        )
     for feed in feeds:
-        done = report.tables[feed.name]
-        yield from _table_results(lake, feed, done, max_quarantined_fraction)
+        yield from _table_results(lake, feed, report, max_quarantined_fraction)
 
 
 def _chosen(feeds: Sequence[PostgresChanges], resync: Sequence[str]) -> list[str]:
@@ -121,9 +130,12 @@ def _slot_check(feed: PostgresChanges, health: Health | None) -> dg.AssetCheckRe
 
 
 def _table_results(
-    lake: Lake, feed: PostgresChanges, done: IngestReport, max_quarantined_fraction: float
+    lake: Lake, feed: PostgresChanges, report: CaptureReport, max_quarantined_fraction: float
 ) -> Results:
+    done = report.tables[feed.name]
     totals = account(lake, feed)
+    contract, _ = feed.load_contract()
+    shown = quarantine_metadata(lake, contract, feed.quarantine_table)
     counts = {
         "received": totals.received,
         "accepted": totals.accepted,
@@ -141,7 +153,7 @@ def _table_results(
         asset_key=_key(feed),
         passed=totals.quarantined <= max_quarantined_fraction * totals.received,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata=counts,
+        metadata={**counts, **shown},
     )
     version = lake.version(feed.table)
     yield dg.MaterializeResult(
@@ -155,6 +167,8 @@ def _table_results(
             "quarantined": done.num_quarantined,
             "batches": done.num_batches,
             "seconds": round(done.seconds, 3),
+            **replay_metadata(report.replayed.get(feed.name)),
+            **shown,
         },
     )
 

@@ -9,16 +9,24 @@ from pydantic import Field, PrivateAttr
 
 from scale_assets.components.feed_assets import (
     READS_FEED,
+    Compatibility,
     FeedContext,
     arrival_sensor,
     column_schema,
     contract_path,
+    feed_metadata,
     owners_of,
 )
 from scale_assets.components.postgres_transport import PostgresTransport
+from scale_assets.components.quarantine_view import (
+    ReplayConfig,
+    quarantine_metadata,
+    replay_metadata,
+)
 from scale_assets.components.transports import Transport
-from scale_assets.contracts import Contract, load_contract
+from scale_assets.contracts import Contract, Mode, load_contract
 from scale_assets.ingest.changes import ChangeFeed as Changes
+from scale_assets.ingest.declared import DeclaredFeed
 from scale_assets.ingest.derive import (
     Derived,
     current_schema,
@@ -28,6 +36,7 @@ from scale_assets.ingest.derive import (
 )
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.feed import IngestReport, account, ingest
+from scale_assets.ingest.revalidate import RevalidationReport, revalidate
 from scale_assets.lake import Lake
 from scale_assets.resources import LakeResource, SettingsResource
 from scale_assets.settings import Settings, load_settings
@@ -60,6 +69,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         le=1,
         description="Share of all received changes that may be quarantined before a check warns.",
     )
+    compatibility: Compatibility = "BACKWARD_TRANSITIVE"
     sensor: Literal["running", "stopped"] = Field(
         default="stopped", description="Whether the file-arrival sensor starts switched on."
     )
@@ -77,7 +87,16 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         return dg.AssetKey(["raw", f"{self.name}_changes"])
 
     def feed(self, settings: Settings) -> Changes:
-        """What the feed takes in; known once its definitions are built."""
+        """What the feed takes in; known once its definitions are built.
+
+        Raises:
+            IngestError: Its changes come through a slot.
+        """
+        if isinstance(self.transport, PostgresTransport):
+            raise IngestError(
+                f"{self.name} comes through slot {self.transport.slot}: use `scale capture "
+                f"{self.name}`, which has --follow and --replay-quarantine, too"
+            )
         return self._feed(settings, self._contract_path)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -136,6 +155,18 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             contract_path=path,
             table=f"raw/{self.name}_changes",
             quarantine_table=f"raw/{self.name}_quarantine",
+            compatibility=Mode(self.compatibility),
+        )
+
+    def declared(self, path: Path) -> DeclaredFeed:
+        """What tools see of the feed that look after tables and contracts."""
+        return DeclaredFeed(
+            name=self.name,
+            contract_path=path,
+            compatibility=Mode(self.compatibility),
+            table=f"raw/{self.name}_changes",
+            quarantine_table=f"raw/{self.name}_quarantine",
+            derived_tables=(self.name, f"{self.name}_history"),
         )
 
     def _shared(self, contract: Contract) -> dict[str, Any]:
@@ -165,20 +196,32 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                     description=f"At most {self.max_quarantined_fraction:.2%} of all received.",
                 ),
             ],
-            metadata={"dagster/column_schema": column_schema(contract, schema)},
+            metadata={
+                "dagster/column_schema": column_schema(contract, schema),
+                **feed_metadata(self.declared(path)),
+            },
             **self._shared(contract),
         )
         def changes(
-            context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
+            context: dg.AssetExecutionContext,
+            config: ReplayConfig,
+            lake: LakeResource,
+            settings: SettingsResource,
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
             feed, tables = self.feed(settings.values), lake.lake()
-            yield from self.settle(context, tables, feed, ingest(tables, feed))
+            replayed = revalidate(tables, feed) if config.replay_quarantine else None
+            yield from self.settle(context, tables, feed, ingest(tables, feed), replayed)
 
         assert isinstance(changes, dg.AssetsDefinition)
         return changes
 
     def settle(
-        self, context: FeedContext, lake: Lake, feed: Changes, report: IngestReport
+        self,
+        context: FeedContext,
+        lake: Lake,
+        feed: Changes,
+        report: IngestReport,
+        replayed: RevalidationReport | None = None,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Check and log what was taken in since the last time."""
         for notice in report.notices:
@@ -194,11 +237,13 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         yield dg.AssetCheckResult(check_name=ACCOUNTED, passed=totals.is_exact, metadata=counts)
         if not totals.is_exact:
             raise IngestError(f"{self.name}: changes unaccounted for: {totals}")
+        contract, _ = feed.load_contract()
+        shown = quarantine_metadata(lake, contract, feed.quarantine_table)
         yield dg.AssetCheckResult(
             check_name=WITHIN_LIMIT,
             passed=totals.quarantined <= self.max_quarantined_fraction * totals.received,
             severity=dg.AssetCheckSeverity.WARN,
-            metadata=counts,
+            metadata={**counts, **shown},
         )
         version = lake.version(feed.table)
         yield dg.MaterializeResult(
@@ -213,6 +258,8 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                 "places": report.num_places,
                 "notices": report.notices,
                 "seconds": round(report.seconds, 3),
+                **replay_metadata(replayed),
+                **shown,
             },
         )
         report.raise_if_broken()

@@ -11,9 +11,11 @@ from scale_assets.components.capture_runs import CaptureRun, checks_of, run_capt
 from scale_assets.components.change_feed import ChangeFeed
 from scale_assets.components.feed_assets import (
     READS_FEED,
+    Compatibility,
     arrival_sensor,
     column_schema,
     contract_path,
+    feed_metadata,
     owners_of,
 )
 from scale_assets.components.postgres_transport import (
@@ -23,7 +25,7 @@ from scale_assets.components.postgres_transport import (
     TABLE,
     PostgresTransport,
 )
-from scale_assets.contracts import load_contract
+from scale_assets.contracts import Mode, load_contract
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.ingest.postgres.connection import Database
 from scale_assets.ingest.postgres.source import PostgresSource
@@ -44,6 +46,7 @@ class CapturedTable(dg.Resolvable, dg.Model):
     key: list[str] = Field(
         min_length=1, description="The table's primary key; the contract must agree."
     )
+    compatibility: Compatibility = "BACKWARD_TRANSITIVE"
     description: str = Field(default="", description="Shown in the UI; else the contract's.")
 
 
@@ -130,6 +133,7 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
                 table=f"raw/{table.name}_changes",
                 quarantine_table=f"raw/{table.name}_quarantine",
                 relation=table.table,
+                compatibility=Mode(table.compatibility),
             )
             for table, path in zip(self.tables, paths, strict=True)
         ]
@@ -147,6 +151,7 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
                 table=table.table,
             ),
             key=table.key,
+            compatibility=table.compatibility,
             description=table.description,
             group=self.group,
             owners=self.owners,
@@ -189,7 +194,8 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
         return changes
 
     def _spec_of(self, table: CapturedTable, path: Path, feed: PostgresChanges) -> dg.AssetSpec:
-        contract = self._change_feed(table).checked_contract(path)
+        declared = self._change_feed(table)
+        contract = declared.checked_contract(path)
         return dg.AssetSpec(
             dg.AssetKey(feed.table.split("/")),
             description=f"{table.description or contract.description}\n\n"
@@ -198,7 +204,10 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
             tags=READS_FEED,
             group_name=self.group,
             owners=owners_of(contract, self.owners),
-            metadata={"dagster/column_schema": column_schema(contract, feed.schema(contract))},
+            metadata={
+                "dagster/column_schema": column_schema(contract, feed.schema(contract)),
+                **feed_metadata(declared.declared(path)),
+            },
         )
 
 
@@ -215,6 +224,7 @@ def capture_of(feed: ChangeFeed, transport: PostgresTransport) -> DatabaseCaptur
                 table=transport.table,
                 contract=feed.contract,
                 key=feed.key,
+                compatibility=feed.compatibility,
                 description=feed.description,
             )
         ],

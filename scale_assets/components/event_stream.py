@@ -1,8 +1,9 @@
 """An event stream, declared in YAML: events in, one daily Delta table of valid events out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import dagster as dg
@@ -11,16 +12,27 @@ from pydantic import Field, PrivateAttr
 from scale_assets.components.calendar import Calendar
 from scale_assets.components.feed_assets import (
     READS_FEED,
+    Compatibility,
     FeedContext,
     arrival_sensor,
     column_schema,
     contract_path,
+    feed_metadata,
     owners_of,
 )
+from scale_assets.components.quarantine_view import (
+    MetadataValues,
+    ReplayConfig,
+    quarantine_metadata,
+    replay_metadata,
+)
 from scale_assets.components.transports import Transport
-from scale_assets.contracts import Contract, load_contract
+from scale_assets.contracts import Contract, Mode, load_contract
+from scale_assets.ingest.declared import DeclaredFeed
 from scale_assets.ingest.events import EventFeed
 from scale_assets.ingest.feed import Account, IngestReport, account, ingest
+from scale_assets.ingest.quarantine import reasons_by_date
+from scale_assets.ingest.revalidate import RevalidationReport, revalidate
 from scale_assets.lake import Lake, fault_point
 from scale_assets.partitions import DatePlan, Days, plan_dates
 from scale_assets.resources import LakeResource, SettingsResource
@@ -68,6 +80,7 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
     max_batch_mib: int = Field(
         default=64, ge=1, description="Uncompressed MiB read and committed at a time."
     )
+    compatibility: Compatibility = "BACKWARD_TRANSITIVE"
     sensor: Literal["running", "stopped"] = Field(
         default="stopped", description="Whether the file-arrival sensor starts switched on."
     )
@@ -93,10 +106,15 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
         )
 
     def settle(
-        self, context: FeedContext, lake: Lake, feed: EventFeed, report: IngestReport
+        self,
+        context: FeedContext,
+        lake: Lake,
+        feed: EventFeed,
+        report: IngestReport,
+        replayed: RevalidationReport | None = None,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Check and log what was taken in since the last time."""
-        yield from StreamRun(context, lake, feed, self).settle(report)
+        yield from StreamRun(context, lake, feed, self).settle(report, replayed)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         path = self._contract_path = contract_path(context, self.contract)
@@ -116,13 +134,25 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
             tags=READS_FEED,
             pool=f"table_raw_{self.name}",
             check_specs=self._check_specs(ingest_key),
+            metadata=feed_metadata(
+                DeclaredFeed(
+                    name=self.name,
+                    contract_path=path,
+                    compatibility=Mode(self.compatibility),
+                    table=f"raw/{self.name}",
+                    quarantine_table=f"raw/{self.name}_quarantine",
+                )
+            ),
             **shared,
         )
         def ingest_stream(
-            context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
+            context: dg.AssetExecutionContext,
+            config: ReplayConfig,
+            lake: LakeResource,
+            settings: SettingsResource,
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
             run = StreamRun(context, lake.lake(), self.feed(settings.values), self)
-            yield from run.events()
+            yield from run.events(replay_quarantine=config.replay_quarantine)
 
         raw = [
             dg.AssetSpec(
@@ -162,6 +192,7 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
             "end": date.fromisoformat(end) + timedelta(days=1) if end else date.max,
             "dedup_horizon_days": self.dedup_horizon_days,
             "max_batch_bytes": self.max_batch_mib << 20,
+            "compatibility": Mode(self.compatibility),
         }
 
     def _check_specs(self, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
@@ -211,10 +242,16 @@ class StreamRun:
         self.feed = feed
         self.stream = stream
 
-    def events(self) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        yield from self.settle(ingest(self.lake, self.feed, progress=self._log_progress))
+    def events(
+        self, *, replay_quarantine: bool
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        replayed = revalidate(self.lake, self.feed) if replay_quarantine else None
+        report = ingest(self.lake, self.feed, progress=self._log_progress)
+        yield from self.settle(report, replayed)
 
-    def settle(self, report: IngestReport) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    def settle(
+        self, report: IngestReport, replayed: RevalidationReport | None
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         for notice in report.notices:
             self.context.log.warning(notice)
         totals = account(self.lake, self.feed)
@@ -224,11 +261,15 @@ class StreamRun:
         rows = self._rows_per_date(self.feed.table)
         refused = self._rows_per_date(self.feed.quarantine_table)
         above = self._above_limit(rows, refused)
+        shown = self._quarantine_shown()
         yield dg.AssetCheckResult(
             check_name=WITHIN_LIMIT,
             passed=not above,
             severity=dg.AssetCheckSeverity.WARN,
-            metadata={"held_back": {str(day): f"{share:.2%}" for day, share in above.items()}},
+            metadata={
+                "held_back": {str(day): f"{share:.2%}" for day, share in above.items()},
+                **shown,
+            },
         )
         # Read before planning: what another run commits meanwhile stays for the next one.
         versions = {
@@ -238,8 +279,10 @@ class StreamRun:
         plan = self._plan(rows, failed=set(above) - {None})
         fault_point("before_log")
         self._log_dates(self.feed.table, plan.dates, rows)
-        self._log_dates(self.feed.quarantine_table, self._refused_dates(), refused)
-        yield self._result(report, totals, plan, versions)
+        reasons = reasons_by_date(self.lake.open(self.feed.quarantine_table))
+        self._log_dates(self.feed.quarantine_table, self._refused_dates(), refused, reasons)
+        shown |= replay_metadata(replayed)
+        yield self._result(report, totals, plan, versions, shown)
         report.raise_if_broken()
 
     def _log_progress(self, report: IngestReport) -> None:
@@ -262,6 +305,10 @@ class StreamRun:
                 "duplicates": totals.duplicates,
             },
         )
+
+    def _quarantine_shown(self) -> MetadataValues:
+        contract, _ = self.feed.load_contract()
+        return quarantine_metadata(self.lake, contract, self.feed.quarantine_table)
 
     def _rows_per_date(self, table: str) -> dict[date | None, int]:
         counted = self.lake.rows_per_partition(table, "event_date")
@@ -293,14 +340,14 @@ class StreamRun:
         )
 
     def _touched(self, table: str) -> set[date]:
-        """Dates that received rows since the run that last logged any.
+        """Dates that received or lost rows since the run that last logged any.
 
         They come from the table's own log, so that a run killed before it logged loses none.
         """
         since = self._last_metadata().get(f"delta_version_{table}")
-        added = self.lake.partitions_added_since(table, None if since is None else int(since))
+        changed = self.lake.partitions_changed_since(table, None if since is None else int(since))
         return {
-            date.fromisoformat(values["event_date"]) for values in added if values["event_date"]
+            date.fromisoformat(values["event_date"]) for values in changed if values["event_date"]
         }
 
     def _held_back(self) -> set[date]:
@@ -319,18 +366,34 @@ class StreamRun:
         touched = self._touched(self.feed.quarantine_table)
         return sorted(day.isoformat() for day in touched if day in days)
 
-    def _log_dates(self, table: str, dates: list[str], rows: dict[date | None, int]) -> None:
+    def _log_dates(
+        self,
+        table: str,
+        dates: list[str],
+        rows: dict[date | None, int],
+        reasons: Mapping[str, dict[str, int]] = MappingProxyType({}),
+    ) -> None:
         key = dg.AssetKey(table.split("/"))
         for day in dates:
             num_rows = rows.get(date.fromisoformat(day), 0)
             self.context.log_event(
                 dg.AssetMaterialization(
-                    key, partition=day, metadata={"dagster/partition_row_count": num_rows}
+                    key,
+                    partition=day,
+                    metadata={
+                        "dagster/partition_row_count": num_rows,
+                        **({"reasons": reasons[day]} if day in reasons else {}),
+                    },
                 )
             )
 
     def _result(
-        self, report: IngestReport, totals: Account, plan: DatePlan, versions: dict[str, int]
+        self,
+        report: IngestReport,
+        totals: Account,
+        plan: DatePlan,
+        versions: dict[str, int],
+        shown: MetadataValues,
     ) -> dg.MaterializeResult:
         version = versions[self.feed.table]
         return dg.MaterializeResult(
@@ -347,5 +410,6 @@ class StreamRun:
                 "held_back": plan.held_back,
                 "notices": report.notices,
                 **{f"delta_version_{table}": number for table, number in versions.items()},
+                **shown,
             },
         )

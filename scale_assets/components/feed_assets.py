@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import dagster as dg
 import pyarrow as pa
+from pydantic import Field
 
 from scale_assets.contracts import Contract
+from scale_assets.ingest.declared import DeclaredFeed
 from scale_assets.ingest.source import Source
 from scale_assets.resources import SettingsResource
 from scale_assets.settings import Settings
@@ -16,6 +18,23 @@ SENSOR_STATUS = {
     "running": dg.DefaultSensorStatus.RUNNING,
     "stopped": dg.DefaultSensorStatus.STOPPED,
 }
+Compatibility: TypeAlias = Annotated[
+    Literal[
+        "NONE",
+        "BACKWARD",
+        "BACKWARD_TRANSITIVE",
+        "FORWARD",
+        "FORWARD_TRANSITIVE",
+        "FULL",
+        "FULL_TRANSITIVE",
+    ],
+    Field(
+        description="What a new contract must keep, in Schema Registry's words. A _TRANSITIVE mode "
+        "looks at every contract that wrote the table, the others at the last. A contract that "
+        "breaks it stops the run before any row."
+    ),
+]
+FEED = "scale/feed"  # metadata of the one asset that reads a feed
 READS_FEED = {"scale/reads": "feed"}  # tag of assets that look for new input by themselves
 
 
@@ -64,6 +83,19 @@ def arrival_sensor(
         yield dg.RunRequest(run_key=f"{name}-{found}")
 
     return arrival
+
+
+def feed_metadata(feed: DeclaredFeed) -> dict[str, dg.MetadataValue]:
+    """Says of a feed's asset which contract and tables are the feed's."""
+    return {FEED: dg.MetadataValue.json(feed.as_json())}
+
+
+def declared_feeds(definitions: dg.Definitions) -> list[DeclaredFeed]:
+    """Every feed that the definitions declare, by name."""
+    graph = definitions.resolve_asset_graph()
+    said = (graph.get(key).metadata.get(FEED) for key in graph.get_all_asset_keys())
+    found = [DeclaredFeed.from_json(entry.value) for entry in said if entry is not None]
+    return sorted(found, key=lambda feed: feed.name)
 
 
 def column_schema(contract: Contract, schema: pa.Schema) -> dg.TableSchema:

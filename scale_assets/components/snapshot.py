@@ -9,13 +9,17 @@ from pydantic import Field
 
 from scale_assets.components.feed_assets import (
     READS_FEED,
+    Compatibility,
     arrival_sensor,
     column_schema,
     contract_path,
+    feed_metadata,
     owners_of,
 )
+from scale_assets.components.quarantine_view import quarantine_metadata
 from scale_assets.components.transports import FilesTransport
-from scale_assets.contracts import load_contract
+from scale_assets.contracts import Mode, load_contract
+from scale_assets.ingest.declared import DeclaredFeed
 from scale_assets.ingest.snapshots import SOURCE_FILE, SnapshotFeed, ingest_snapshot
 from scale_assets.resources import LakeResource, SettingsResource
 
@@ -47,6 +51,7 @@ class Snapshot(dg.Component, dg.Resolvable, dg.Model):
         le=1,
         description="Share of a copy's rows that may break the contract before it is refused.",
     )
+    compatibility: Compatibility = "BACKWARD_TRANSITIVE"
     sensor: Literal["running", "stopped"] = Field(
         default="stopped", description="Whether the file-arrival sensor starts switched on."
     )
@@ -81,7 +86,19 @@ class Snapshot(dg.Component, dg.Resolvable, dg.Model):
                     SCHEMA, asset=key, description="The same columns as the snapshot before."
                 ),
             ],
-            metadata={"dagster/column_schema": column_schema(contract, schema)},
+            metadata={
+                "dagster/column_schema": column_schema(contract, schema),
+                **feed_metadata(
+                    DeclaredFeed(
+                        name=self.name,
+                        contract_path=path,
+                        compatibility=Mode(self.compatibility),
+                        table=f"raw/{self.name}",
+                        quarantine_table=f"raw/{self.name}_quarantine",
+                        has_account=False,
+                    )
+                ),
+            },
         )
         def snapshot(
             lake: LakeResource, settings: SettingsResource
@@ -96,6 +113,7 @@ class Snapshot(dg.Component, dg.Resolvable, dg.Model):
                     quarantine_table=f"raw/{self.name}_quarantine",
                     max_quarantined_fraction=self.max_quarantined_fraction,
                     min_row_ratio=self.min_row_ratio,
+                    compatibility=Mode(self.compatibility),
                 ),
             )
             yield dg.AssetCheckResult(
@@ -119,6 +137,7 @@ class Snapshot(dg.Component, dg.Resolvable, dg.Model):
                     "received": report.num_received,
                     "quarantined": report.num_quarantined,
                     "is_replaced": report.is_replaced,
+                    **quarantine_metadata(lake.lake(), contract, f"raw/{self.name}_quarantine"),
                 },
             )
 

@@ -12,6 +12,10 @@ from typing import Any
 
 from scale_assets.contracts.model import Contract, ContractError, Field
 
+# (written, read): every value of the one is a value of the other, as JSON writes it. A date is no
+# timestamp: it has neither a time of day nor a zone, and nobody wrote down which was meant.
+WIDENED = {("integer", "number")}
+
 
 class Mode(StrEnum):
     """Compatibility modes, named as Schema Registry names them."""
@@ -33,6 +37,10 @@ class Violation:
     field: str
     reason: str
     against: str  # the earlier version
+
+    def __str__(self) -> str:
+        where = f" {self.field}" if self.field else ""
+        return f"{self.rule}{where}: {self.reason} (against {self.against})"
 
 
 def check_compatible(
@@ -114,7 +122,8 @@ def _added(field: Field, writer: Contract, against: str) -> Iterator[Violation]:
 
 def _narrowed(written: Field, read: Field) -> Iterator[tuple[str, str]]:
     """Constraints of ``read`` that values of ``written`` need not keep."""
-    if (written.type, written.items) != (read.type, read.items):
+    is_wider = (written.type, read.type) in WIDENED
+    if (written.type, written.items) != (read.type, read.items) and not is_wider:
         reason = f"{written.type_name} is written, {read.type_name} read; add a new field"
         yield "type_changed", reason
         return

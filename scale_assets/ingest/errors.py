@@ -17,3 +17,7 @@ class ChangedFile(IngestError):
 
 class SourceUnavailable(IngestError):
     """A source that does not answer now; it may later."""
+
+
+class BrokenCompatibility(IngestError):
+    """A contract that the feed's compatibility mode does not let follow the earlier ones."""

@@ -34,7 +34,7 @@ class EventFeed(Feed):
     def partition_by(self) -> list[str]:
         return [EVENT_DATE.name]
 
-    def decode(self, contract: Contract, piece: Piece, _table: DeltaTable, /) -> Decoded:
+    def decode(self, contract: Contract, piece: Piece) -> Decoded:
         assert not isinstance(piece.records, pa.Table)
         found = validate_lines(contract, piece.records, first_position=piece.first_position)
         times = found.accepted[self.event_time]

@@ -2,12 +2,12 @@
 
 Per batch, the quarantine is committed first and names the batch and its contract; the accepted
 rows follow with the positions. A run that dies between the two is finished by the next one: the
-same records, the same contract, before anything else is read.
+same records, the same contract, before anything else is read. So is a move out of the quarantine.
 """
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,18 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, check_compatible, parse_contract
+from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, Mode, parse_contract
 from scale_assets.ingest import positions
+from scale_assets.ingest.contract_history import ContractHistory
 from scale_assets.ingest.errors import IngestError
+from scale_assets.ingest.moves import MOVE, finish_move
 from scale_assets.ingest.source import Piece, Reading, Source
 from scale_assets.lake import ConcurrentCommit, Lake, fault_point
 from scale_assets.lake.commits import append, at_newest
-from scale_assets.lake.history import last_metadata
+from scale_assets.lake.history import last_metadata, num_rows
 
 MAX_BATCH_BYTES = 64 << 20
+HALF_DONE_SECONDS = 5.0  # how long a run that lives may take between two commits that are one
 SOURCE_FIELDS = (pa.field("_source_file", pa.string()), pa.field("_position", pa.int64()))
 EVENT_DATE = pa.field("event_date", pa.date32())
 
@@ -90,6 +93,7 @@ class Feed(ABC):
     table: str
     quarantine_table: str
     max_batch_bytes: int = MAX_BATCH_BYTES
+    compatibility: Mode = Mode.BACKWARD_TRANSITIVE
 
     @abstractmethod
     def schema(self, contract: Contract) -> pa.Schema:
@@ -101,12 +105,21 @@ class Feed(ABC):
         """Partition columns of both tables."""
 
     @abstractmethod
-    def decode(self, contract: Contract, piece: Piece, _table: DeltaTable, /) -> Decoded:
-        """Validate one piece."""
+    def decode(self, contract: Contract, piece: Piece) -> Decoded:
+        """Validate one piece; of the quarantine, too, whose lines the feed's source refused."""
 
     @abstractmethod
     def without_duplicates(self, rows: pa.Table, table: DeltaTable) -> pa.Table:
         """The rows, in order, that are neither in the table nor twice in themselves."""
+
+    def numbered(self, part: Decoded, _piece: Piece, _tables: Sequence[DeltaTable], /) -> Decoded:
+        """Give rows the numbers that depend on what either table has, where a feed has any."""
+        return part
+
+    @property
+    def kept_in_quarantine(self) -> pa.Schema:
+        """What a refused row carries besides its bytes and its position, for the day it passes."""
+        return self.source.columns
 
     @property
     def quarantine_schema(self) -> pa.Schema:
@@ -114,8 +127,11 @@ class Feed(ABC):
         version = pa.field("contract_version", pa.string())
         return pa.schema([*columns, *self.source.columns, *SOURCE_FIELDS, version, EVENT_DATE])
 
+    def contract_text(self) -> str:
+        return self.contract_path.read_text(encoding="utf-8")
+
     def load_contract(self) -> tuple[Contract, str]:
-        text = self.contract_path.read_text(encoding="utf-8")
+        text = self.contract_text()
         return parse_contract(text, source=str(self.contract_path)), text
 
 
@@ -156,14 +172,18 @@ class Ingestion:
     def through(self, reading: Reading) -> bool:
         """Take what the source has now; False when another run's commit came between."""
         try:
-            self._open_or_refresh()
-            self.finish_batch(reading)
+            self.settle(reading)
             reading.acknowledge(self.taken)
             self.read_on(reading)
         except ConcurrentCommit:
             self.is_open = False
             return False  # the other run got through, so every round brings the table forward
         return True
+
+    def settle(self, reading: Reading) -> None:
+        """Bring the tables forward, and finish whatever a run that died had begun."""
+        self._open_or_refresh()
+        self.finish_batch(reading)
 
     def read_on(self, reading: Reading) -> None:
         """Take what the source has beyond ``taken``, batch by batch.
@@ -196,42 +216,37 @@ class Ingestion:
         return self._taken
 
     def open(self) -> None:
-        """Create or open both tables, their schemas grown to the contract's."""
+        """Create or open both tables, as the contract is now, if it may follow the earlier ones.
+
+        Raises:
+            ConcurrentCommit: Another run finished the move that this one was about to finish.
+        """
         feed = self.feed
-        self._refuse_incompatible()
-        self.accepted = self.lake.create(
-            feed.table, feed.schema(self.contract), partition_by=feed.partition_by
+        self.contract, self.contract_text = feed.load_contract()
+        contract = self.contract
+        history = ContractHistory(self.lake, feed.name)
+        source = str(feed.contract_path)
+        history.refuse_breaking(contract, self.contract_text, feed.compatibility, source=source)
+        self.accepted = self.lake.evolve(
+            feed.table, feed.schema(contract), partition_by=feed.partition_by
         )
-        self.quarantine = self.lake.create(
+        self.quarantine = self.lake.evolve(
             feed.quarantine_table, feed.quarantine_schema, partition_by=feed.partition_by
         )
+        history.record(contract, self.contract_text)
         self._taken = positions.taken(self.accepted, feed.name)
         self.is_open = True
+        finish_move(feed.name, self.accepted, self.quarantine)
 
     def _open_or_refresh(self) -> None:
-        if not self.is_open:
+        if not self.is_open or self.feed.contract_text() != self.contract_text:
             self.open()
             return
         version = self.accepted.version()
         if at_newest(self.accepted).version() != version:
             self._taken = positions.taken(self.accepted, self.feed.name)
-        at_newest(self.quarantine)  # second, as in open: it can only be ahead
-
-    def _refuse_incompatible(self) -> None:
-        """Refuse a contract that cannot follow the last one, before any row is written."""
-        if not self.lake.exists(self.feed.quarantine_table):
-            return
-        text = self.lake.last_metadata(self.feed.quarantine_table).get("contract")
-        if text is None or text == self.contract_text:
-            return
-        earlier = parse_contract(text, source=f"last contract of {self.feed.name}")
-        violations = check_compatible(earlier, self.contract)
-        if violations:
-            listed = "\n".join(f"- {violation}" for violation in violations)
-            raise IngestError(
-                f"{self.feed.contract_path}: version {self.contract.version} cannot follow "
-                f"{earlier.version}:\n{listed}"
-            )
+        at_newest(self.quarantine)  # second, as in open: of a batch it can only be ahead
+        finish_move(self.feed.name, self.accepted, self.quarantine)
 
     def _batches(self, reading: Reading) -> Iterator[Batch]:
         """Whole places up to the byte budget; one beyond it comes alone, piece by piece."""
@@ -290,7 +305,7 @@ class Ingestion:
         already_quarantined: int | None = None,
     ) -> None:
         name = self.feed.name
-        decoded = [self._decode(contract, piece) for piece in batch]
+        decoded = [self.decode(contract, piece) for piece in batch]
         number = positions.counter(self.accepted, name, "batch") + 1
         refused = pa.concat_tables([part.quarantined for part in decoded])
         if already_quarantined is None:
@@ -324,8 +339,11 @@ class Ingestion:
         fault_point("after_commit")
         self._count(batch, rows.num_rows, counts)
 
-    def _decode(self, contract: Contract, piece: Piece) -> Decoded:
-        part = self.feed.decode(contract, piece, self.accepted)
+    def decode(self, contract: Contract, piece: Piece) -> Decoded:
+        """Validate one piece and give its rows all columns of their tables."""
+        part = self.feed.decode(contract, piece)
+        if not piece.is_replayed:
+            part = self.feed.numbered(part, piece, (self.accepted, self.quarantine))
         rows = part.quarantined
         return Decoded(
             accepted=part.accepted.append_column(
@@ -381,14 +399,30 @@ def ingest(lake: Lake, feed: Feed, *, progress: Progress | None = None) -> Inges
 
 
 def account(lake: Lake, feed: Feed) -> Account:
-    """Totals since the first batch: rows counted in the tables, lines counted while reading."""
-    table = lake.open(feed.table)
+    """Totals since the first batch: rows counted in the tables, lines counted while reading.
+
+    Of a moment when no other run is between a batch's two commits, or a move's, if there is one
+    within ``HALF_DONE_SECONDS``.
+    """
+    deadline = time.monotonic() + HALF_DONE_SECONDS
+    while True:
+        accepted, quarantine = lake.open(feed.table), lake.open(feed.quarantine_table)
+        if _is_settled(feed.name, accepted, quarantine) or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
     return Account(
-        received=positions.counter(table, feed.name, "received"),
-        duplicates=positions.counter(table, feed.name, "duplicates"),
-        ignored=positions.counter(table, feed.name, "ignored"),
-        accepted=lake.num_rows(feed.table),
-        quarantined=lake.num_rows(feed.quarantine_table),
+        received=positions.counter(accepted, feed.name, "received"),
+        duplicates=positions.counter(accepted, feed.name, "duplicates"),
+        ignored=positions.counter(accepted, feed.name, "ignored"),
+        accepted=num_rows(accepted),
+        quarantined=num_rows(quarantine),
+    )
+
+
+def _is_settled(stream: str, accepted: DeltaTable, quarantine: DeltaTable) -> bool:
+    return all(
+        positions.counter(accepted, stream, name) == positions.counter(quarantine, stream, name)
+        for name in ("batch", MOVE)
     )
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from threading import Event
 
 from scale_assets.ingest.errors import SourceUnavailable
-from scale_assets.ingest.feed import Feed, Ingestion, IngestReport
+from scale_assets.ingest.feed import HALF_DONE_SECONDS, Feed, Ingestion, IngestReport
 from scale_assets.ingest.source import Reading
 from scale_assets.lake import Lake
 
 LONGEST_PAUSE_SECONDS = 60.0
-HALF_BATCH_SECONDS = 5.0  # how long another follower may take between a batch's two commits
 
 log = logging.getLogger("scale_assets.follow")
 
@@ -53,7 +52,7 @@ class Follower:
         """
         pause = 1.0
         while not self.stop.is_set():
-            ingestion = Ingestion(self.lake, self.feed, patience_seconds=HALF_BATCH_SECONDS)
+            ingestion = Ingestion(self.lake, self.feed, patience_seconds=HALF_DONE_SECONDS)
             try:
                 self._follow(ingestion)
             except SourceUnavailable as error:

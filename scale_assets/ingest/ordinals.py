@@ -1,5 +1,8 @@
 """The order of the changes that share one position in their source's log."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,6 +10,10 @@ from deltalake import DeltaTable
 
 from scale_assets.lake.snapshots import snapshot_dataset
 
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+LSN = pa.field("lsn", pa.int64())
 TX_ORDINAL = pa.field("tx_ordinal", pa.int64())
 
 
@@ -34,21 +41,25 @@ def run_starts(rows: pa.Table) -> np.ndarray:
     return starts
 
 
-def changes_before(rows: pa.Table, table: DeltaTable, *, place: str) -> int:
-    """Changes of the first row's lsn with which the table ends what it has of this place."""
+def changes_before(rows: pa.Table, tables: Sequence[DeltaTable], *, place: str) -> int:
+    """Changes of the first row's lsn with which the tables end what they have of this place."""
     if not rows.num_rows or not (first := rows["_position"][0].as_py()):
         return 0
     lsn = rows["lsn"][0]
     if not lsn.is_valid:
         return 0
-    stored = snapshot_dataset(table)
+    stored = [snapshot_dataset(table) for table in tables]
     here = (pc.field("_source_file") == place) & (pc.field("_position") < first)
-    same = stored.to_table(columns=["_position"], filter=here & (pc.field("lsn") == lsn))
-    if not same.num_rows:
+    positions = _positions(stored, here & (pc.field("lsn") == lsn))
+    if not len(positions):
         return 0
-    positions = same["_position"]
     later = here & (pc.field("_position") > pc.min(positions)) & (pc.field("lsn") != lsn)
-    others = stored.to_table(columns=["_position"], filter=later)["_position"]
+    others = _positions(stored, later)
     if not len(others):
         return len(positions)
     return int(pc.sum(pc.greater(positions, pc.max(others))).as_py())
+
+
+def _positions(stored: "Sequence[ds.Dataset]", where: pc.Expression) -> pa.ChunkedArray:
+    found = [each.to_table(columns=["_position"], filter=where) for each in stored]
+    return pa.concat_tables(found)["_position"]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from scale_assets.contracts import Contract, Validated, load_contract, validate_lines
+from scale_assets.contracts import Contract, Mode, Validated, parse_contract, validate_lines
+from scale_assets.ingest.contract_history import ContractHistory
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.files import FeedFile, check_whole, identify, list_files, open_lines
 from scale_assets.lake import Lake
@@ -24,6 +25,7 @@ class SnapshotFeed:
     quarantine_table: str
     max_quarantined_fraction: float = 0.0
     min_row_ratio: float = 0.5
+    compatibility: Mode = Mode.BACKWARD_TRANSITIVE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +48,13 @@ def ingest_snapshot(lake: Lake, feed: SnapshotFeed) -> SnapshotReport:
 
     Raises:
         IngestError: No file yet, or too many of its rows break the contract, or too few rows
-            compared with the table's. The table then keeps what it shows.
+            compared with the table's, or a contract that may not follow the earlier ones. The
+            table then keeps what it shows.
     """
-    contract = load_contract(feed.contract_path)
+    text = feed.contract_path.read_text(encoding="utf-8")
+    contract = parse_contract(text, source=str(feed.contract_path))
+    history = ContractHistory(lake, feed.name)
+    history.refuse_breaking(contract, text, feed.compatibility, source=str(feed.contract_path))
     newest = _newest(feed)
     app_id = f"{feed.name}/snapshot"
     before = lake.last_metadata(feed.table) if lake.exists(feed.table) else {}
@@ -62,6 +68,7 @@ def ingest_snapshot(lake: Lake, feed: SnapshotFeed) -> SnapshotReport:
         )
     found = _validate(contract, newest)
     num_rows_before = lake.num_rows(feed.table) if before else None
+    history.record(contract, text)
     _quarantine(lake, feed, found, newest, contract)
     _refuse_unsound(feed, found, newest, num_rows_before)
     rows = found.accepted.drop_columns(["_position"]).append_column(

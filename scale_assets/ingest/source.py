@@ -5,7 +5,7 @@ positions the table holds, as the Delta transactions of the rows' own commits, a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import Event
@@ -35,6 +35,7 @@ class Piece:
     # Records, by index, that the transport itself cannot read, and why; ``records`` has their bytes.
     refused: Mapping[int, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()  # what the commit that takes it has to record: gaps, new topics
+    is_replayed: bool = False  # from the quarantine, with what its lines carried there
 
     def explained(self, quarantined: pa.Table) -> pa.Table:
         """Quarantined rows, not yet located, with the transport's own reason where it has one."""
@@ -56,14 +57,20 @@ class Piece:
     def located(self, rows: pa.Table) -> pa.Table:
         """Validated rows with their records' positions and attributes.
 
-        ``_position`` comes in as validation counts it, from ``first_position`` on.
+        ``_position`` comes in as validation counts it, from ``first_position`` on. Of a column that
+        the rows have already, an attribute's values come first.
         """
         if self.record_positions is None and self.attributes is None:
             return rows
         at = pc.subtract(rows["_position"], self.first_position)
         if self.attributes is not None:
             for column in self.attributes.schema:
-                rows = rows.append_column(column, self.attributes[column.name].take(at))
+                values = self.attributes[column.name].take(at)
+                if column.name not in rows.column_names:
+                    rows = rows.append_column(column, values)
+                    continue
+                index = rows.schema.get_field_index(column.name)
+                rows = rows.set_column(index, column, pc.coalesce(values, rows[column.name]))
         if self.record_positions is not None:
             index = rows.schema.get_field_index("_position")
             positions = self.record_positions.take(at)
@@ -122,6 +129,14 @@ class Source(ABC):
         Who reads what is never a matter of exactness: the positions are.
         """
         return self.reading()
+
+    def lines(self, raws: Sequence[bytes]) -> tuple[Sequence[bytes], Mapping[int, str]]:
+        """What could not be read when it came, tried again: the lines, and why some still cannot.
+
+        Raises:
+            SourceUnavailable: What is needed to read them does not answer.
+        """
+        return raws, {}
 
     @abstractmethod
     def fingerprint(self) -> str | None:

@@ -1,9 +1,9 @@
 """The one place where a test may kill this process: ``SCALE_FAULT=<point>[:<n>]``.
 
 With the variable set, reaching the named point for the n-th time (first by default) is SIGKILL,
-so that nothing is flushed, closed or caught. The points: before_write, after_parquet,
-after_quarantine, after_commit, before_acknowledge, before_log; of a captured database also
-after_slot, in_snapshot, at_handover.
+so that nothing is flushed, closed or caught. The points: before_write, rewriting, after_parquet,
+after_quarantine, after_move, after_commit, before_acknowledge, before_log; of a captured database
+also after_slot, in_snapshot, at_handover.
 """
 
 import os

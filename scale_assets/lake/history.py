@@ -47,8 +47,8 @@ def files_added_since(handle: DeltaTable, earlier: DeltaTable) -> list[str] | No
     return None if before - set(now) else [file for file in now if file not in before]
 
 
-def partitions_added_since(handle: DeltaTable, version: int | None) -> list[PartitionValues]:
-    """Partitions, each once, that received rows in commits after ``version``.
+def partitions_changed_since(handle: DeltaTable, version: int | None) -> list[PartitionValues]:
+    """Partitions, each once, that received or lost rows in commits after ``version``.
 
     Rewrites that change no data (compaction) do not count. Where the log no longer reaches back
     far enough, every partition counts: too many are safe, too few would lose a late row.
@@ -61,9 +61,10 @@ def partitions_added_since(handle: DeltaTable, version: int | None) -> list[Part
     found: list[PartitionValues] = []
     for commit in commits:
         for line in commit.read_bytes().splitlines():
-            added = json.loads(line).get("add")
-            if added and added["dataChange"]:
-                found.append(added["partitionValues"])
+            action = json.loads(line)
+            changed = action.get("add") or action.get("remove")
+            if changed and changed["dataChange"]:
+                found.append(changed["partitionValues"])
     return _distinct(found)
 
 

@@ -16,6 +16,7 @@ from scale_assets.lake.errors import LakeError, MissingTable
 from scale_assets.lake.fit import arrow_schema, delta_schema, fit
 from scale_assets.lake.merge import merge_rows
 from scale_assets.lake.snapshots import relation_sql, snapshot_dataset
+from scale_assets.lake.widen import plan_evolution, widen
 
 Rows: TypeAlias = pa.Table | pa.RecordBatchReader
 
@@ -102,11 +103,11 @@ class Lake:
         """What the newest commit that says anything says (``metadata=`` of the write)."""
         return history.last_metadata(self.open(table))
 
-    def partitions_added_since(
+    def partitions_changed_since(
         self, table: str, version: int | None
     ) -> list[dict[str, str | None]]:
-        """Partitions that commits after ``version`` added rows to; None means ever."""
-        return history.partitions_added_since(self.open(table), version)
+        """Partitions that commits after ``version`` changed the rows of; None means ever."""
+        return history.partitions_changed_since(self.open(table), version)
 
     # ---------------------------------------------------------------- writing
 
@@ -128,6 +129,23 @@ class Lake:
             )
         retried(lambda: grown(handle, table, schema=delta_schema(schema)))
         return handle
+
+    def evolve(
+        self, table: str, schema: pa.Schema, *, partition_by: Sequence[str] = ()
+    ) -> DeltaTable:
+        """As ``create``, and a column whose type has to grow is rewritten, in one commit.
+
+        A column that is wider than wanted stays as it is: its rows were written under other rules.
+
+        Raises:
+            LakeError: A type that cannot grow into the wanted one, or another partitioning.
+        """
+        wanted = delta_schema(schema)
+        if self.exists(table):
+            handle = self.open(table)
+            retried(lambda: widen(handle, table, wanted))
+            wanted = plan_evolution(table, present=arrow_schema(handle), wanted=wanted).schema
+        return self.create(table, wanted, partition_by=partition_by)
 
     def append_once(
         self,

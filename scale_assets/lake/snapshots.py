@@ -1,6 +1,6 @@
 """One snapshot of a Delta table, for Arrow and DuckDB: whole commits, every column typed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.parquet_files import HIVE_NULL
 
 if TYPE_CHECKING:
+    import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
 
@@ -46,6 +47,16 @@ def files_table(files: Sequence[str], schema: pa.Schema) -> pa.Table:
     if not files:
         return schema.empty_table()
     return ds.dataset(list(files), schema=schema, format="parquet").to_table()
+
+
+def partition_filter(handle: DeltaTable, partitions: Collection[str | None]) -> "pc.Expression":
+    """True for the rows of these partitions, given as the folders of the one column spell them."""
+    import pyarrow.compute as pc
+
+    [column] = handle.metadata().partition_columns
+    values = pa.array([each for each in partitions if each is not None], pa.string())
+    found = pc.field(column).isin(values.cast(arrow_schema(handle).field(column).type))
+    return found | pc.field(column).is_null() if None in partitions else found
 
 
 def relation_sql(

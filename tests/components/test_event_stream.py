@@ -48,9 +48,13 @@ class Project:
             row["event_id"] = f"{name}-{row['event_id']}"
         (self.feeds / name).write_bytes(lines(numbered) + b"broken\n" * bad_lines)
 
-    def materialize(self) -> dg.ExecuteInProcessResult:
+    def materialize(self, *, replay_quarantine: bool = False) -> dg.ExecuteInProcessResult:
+        config = {"config": {"replay_quarantine": replay_quarantine}}
         return self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=self.instance, asset_selection=[INGEST], raise_on_error=False
+            instance=self.instance,
+            asset_selection=[INGEST],
+            run_config={"ops": {"ingest__views": config}},
+            raise_on_error=False,
         )
 
     def logged(self, key: dg.AssetKey = RAW) -> list[str]:
@@ -143,3 +147,39 @@ def test_an_unknown_column_is_refused_when_definitions_load(tmp_path: Path) -> N
     )
     with pytest.raises(dg.DagsterInvalidDefinitionError, match="'when' is not a field"):
         stream.build_defs(dg.ComponentTree.for_test().load_context)
+
+
+def test_a_replay_logs_the_dates_it_brought_rows_to(project: Project) -> None:
+    project.deliver("a.jsonl", 3)
+    project.deliver("b.jsonl", 4, 5)
+    (project.feeds / "c.jsonl").write_bytes(lines([event(9, 4, color="red")]))
+    project.materialize()
+    project.materialize()
+    contract = project.feeds.parents[1] / "views.odcs.yaml"
+    contract.write_text(
+        CONTRACT.format(version="1.1.0", more="      - {name: color, logicalType: string}\n")
+    )
+
+    result = project.materialize(replay_quarantine=True)
+
+    assert result.success
+    assert newly_logged(result) == ["04"]
+    [made] = [e for e in result.get_asset_materialization_events() if e.asset_key == INGEST]
+    found = {name: each.value for name, each in made.materialization.metadata.items()}
+    assert (found["replay_examined"], found["replay_accepted"]) == (1, 1)
+    assert found["in_quarantine"] == 0
+
+
+def test_the_quarantine_is_shown_by_reason(project: Project) -> None:
+    project.deliver("a.jsonl", 3, 3, bad_lines=1)
+    result = project.materialize()
+
+    [made] = [e for e in result.get_asset_materialization_events() if e.asset_key == INGEST]
+    reasons = made.materialization.metadata["quarantine_reasons"].records
+    assert [record.data for record in reasons] == [
+        {"rule": "not_json", "field": "", "lines": 1, "contract": "1.0.0"}
+    ]
+    [refused] = [e for e in result.get_asset_materialization_events() if e.asset_key == REFUSED]
+    assert refused.materialization.metadata["reasons"].value == {"not_json": 1}
+    shown = {e.check_name: e.metadata for e in result.get_asset_check_evaluations()}
+    assert "quarantine_samples" in shown["quarantine_within_limit"]

@@ -14,7 +14,10 @@ from scale_assets import components
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "wikipedia"
 DG = str(Path(sys.executable).with_name("dg"))
 SHOWN = {"description", "group", "owners"}
-STREAM = {"name", "contract", "transport", "max_quarantined_fraction", "sensor", *SHOWN}
+STREAM = {
+    *("name", "contract", "transport", "compatibility", "max_quarantined_fraction", "sensor"),
+    *SHOWN,
+}
 VOCABULARY = {
     "ChangeFeed": {*STREAM, "key"},
     "DatabaseCapture": {

@@ -36,7 +36,21 @@ CHANGES = [
     (COUNT, None, "field_removed", None),
     (replace(COUNT, required=True), None, "field_removed", "required_field_added"),
     (COUNT, replace(COUNT, required=True), "required_added", None),
-    (COUNT, replace(COUNT, type="number"), "type_changed", "type_changed"),
+    (COUNT, replace(COUNT, type="number"), None, "type_changed"),
+    (replace(COUNT, type="number"), COUNT, "type_changed", None),
+    (COUNT, replace(COUNT, type="string"), "type_changed", "type_changed"),
+    (
+        replace(COUNT, type="date"),
+        replace(COUNT, type="timestamp"),
+        "type_changed",
+        "type_changed",
+    ),
+    (
+        replace(COUNT, minimum=1),
+        replace(COUNT, type="number", exclusive_minimum=1),
+        "range_narrowed",
+        "type_changed",
+    ),
     (COUNT, replace(COUNT, unique=True), "unique_added", None),
     (COUNT, replace(COUNT, minimum=0), "range_narrowed", None),
     (replace(COUNT, minimum=0), replace(COUNT, minimum=1), "range_narrowed", None),
@@ -121,7 +135,7 @@ SMALL = st.one_of(st.none(), st.integers(-2, 2))
 NUMBERS = st.builds(
     Field,
     name=st.just("count"),
-    type=st.just("integer"),
+    type=st.sampled_from(["integer", "number"]),
     required=st.booleans(),
     minimum=SMALL,
     maximum=SMALL,
@@ -129,7 +143,12 @@ NUMBERS = st.builds(
     exclusive_maximum=SMALL,
     allowed=st.one_of(st.none(), st.sets(st.integers(-2, 2), min_size=1).map(tuple)),
 )
-VALUES = [b"", b',"count":null', *(f',"count":{value}'.encode() for value in range(-4, 5))]
+VALUES = [
+    b"",
+    b',"count":null',
+    *(f',"count":{value}'.encode() for value in range(-4, 5)),
+    b',"count":0.5',
+]
 
 
 @settings(deadline=None)

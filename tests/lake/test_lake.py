@@ -240,15 +240,15 @@ def test_upsert_updates_and_inserts_by_key(lake: Lake) -> None:
         lake.upsert("u", pa.table({"k": ["a", "a"], "n": [1, 2]}), keys=["k"])
 
 
-def test_partitions_added_since_a_version_are_those_that_got_rows(lake: Lake) -> None:
+def test_partitions_changed_since_a_version_are_those_that_got_rows(lake: Lake) -> None:
     one = {"partition_by": ["event_date"]}
     lake.append_once("raw/x", events(1), positions={"s": 1}, **one)
     version = lake.version("raw/x")
     lake.append_once("raw/x", events(2, day=THIRD), positions={"s": 2}, **one)
     lake.open("raw/x").optimize.compact()
 
-    assert lake.partitions_added_since("raw/x", version) == [{"event_date": "2013-01-03"}]
-    assert len(lake.partitions_added_since("raw/x", None)) == 2
+    assert lake.partitions_changed_since("raw/x", version) == [{"event_date": "2013-01-03"}]
+    assert len(lake.partitions_changed_since("raw/x", None)) == 2
 
 
 def test_a_missing_table_is_named(lake: Lake) -> None:

@@ -5,7 +5,7 @@ The topic's id is its incarnation. Offsets committed to a group are for lag moni
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -78,6 +78,9 @@ class KafkaSource(Source):
 
     def find_topic(self, admin: "AdminClient", faults: Faults) -> Topic:
         return find_topic(admin, faults, self.topic)
+
+    def lines(self, raws: Sequence[bytes]) -> tuple[Sequence[bytes], Mapping[int, str]]:
+        return self.values.lines(raws)
 
     def fingerprint(self) -> str | None:
         """A digest of the topic's id and of where each partition ends."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -35,6 +35,9 @@ class KinesisSource(Source):
             yield KinesisReading(self, client)
         finally:
             client.close()
+
+    def lines(self, raws: Sequence[bytes]) -> tuple[Sequence[bytes], Mapping[int, str]]:
+        return self.values.lines(raws)
 
     def fingerprint(self) -> str | None:
         """Changes every minute: Kinesis tells nobody what is new without its being read."""

@@ -20,6 +20,7 @@ from scale_assets.ingest.postgres.standing import parse_lsn
 from scale_assets.ingest.postgres.streaming import BUSY_S, RETRY_S, Streaming, Until
 from scale_assets.ingest.postgres.table_capture import SNAPSHOT, STREAM, TableCapture
 from scale_assets.ingest.postgres.tables import require_tables
+from scale_assets.ingest.revalidate import Revalidation, RevalidationReport
 from scale_assets.lake import ConcurrentCommit, Lake, fault_point
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class CaptureReport:
     """What one run did, and how the slot was when it began; None if there was none."""
 
     tables: dict[str, IngestReport]
+    replayed: dict[str, RevalidationReport] = field(default_factory=dict)
     health: Health | None = None
     snapshots: list[str] = field(default_factory=list)
 
@@ -65,12 +67,17 @@ class Capture:
             return self._health(self._look(connection), find_slot(connection, self.spec.slot))
 
     def run(
-        self, *, resync: Collection[str] = (), stop: "threading.Event | None" = None
+        self,
+        *,
+        resync: Collection[str] = (),
+        stop: "threading.Event | None" = None,
+        replay_quarantine: bool = False,
     ) -> CaptureReport:
         """Read on from where the tables stand: up to now, or until told to stop.
 
         ``resync`` names tables (of the database) whose snapshot is taken anew, whatever they hold:
-        its rows are read again, and keys that it lacks are deleted.
+        its rows are read again, and keys that it lacks are deleted. With ``replay_quarantine``,
+        changes that the contracts accept by now leave the quarantines first.
 
         Raises:
             NotPrepared: The server, a table or the publication is not set up.
@@ -89,7 +96,7 @@ class Capture:
             disturbed = 0
             while True:
                 try:
-                    self._through(connection, anew, stop)
+                    self._through(connection, anew, stop, replay_quarantine=replay_quarantine)
                     break
                 except ConcurrentCommit:
                     continue  # the other writer got through
@@ -102,7 +109,12 @@ class Capture:
         return self.report
 
     def _through(
-        self, connection: "Connection", anew: set[str], stop: "threading.Event | None"
+        self,
+        connection: "Connection",
+        anew: set[str],
+        stop: "threading.Event | None",
+        *,
+        replay_quarantine: bool,
     ) -> None:
         server = self._look(connection)
         slot = find_slot(connection, self.spec.slot)
@@ -118,6 +130,8 @@ class Capture:
         kept = [table for table in self.tables if table.relation not in anew]
         require_continuity(self.spec, server, slot, kept)
         self._finish(kept)
+        if replay_quarantine:
+            self._replay_quarantine()
         lacking = [t for t in self.tables if t.standing is None or t.relation in anew]
         if lacking:
             snapshots = Snapshots(
@@ -148,6 +162,13 @@ class Capture:
                     "the feed once more the way that it came, then through the slot"
                 )
             Streaming(self.spec, [table]).finish(table, address[2])
+
+    def _replay_quarantine(self) -> None:
+        """Once a run, when no batch is unfinished: what settles then is opening the tables."""
+        for table in self.tables:
+            if table.feed.name not in self.report.replayed:
+                report = Revalidation(table, table.open).run()
+                self.report.replayed[table.feed.name] = report
 
     @contextmanager
     def _alone(self, connection: "Connection") -> Iterator[None]:

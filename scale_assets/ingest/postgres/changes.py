@@ -1,16 +1,19 @@
 """A change feed whose records are PostgreSQL's own, in blocks of one definition each."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from scale_assets.contracts import QUARANTINE_SCHEMA, Contract
+from scale_assets.contracts import Contract
 from scale_assets.contracts.change_schema import UNCHANGED, moved_from
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.feed import EVENT_DATE, SOURCE_FIELDS, Decoded
+from scale_assets.ingest.ordinals import LSN, TX_ORDINAL
 from scale_assets.ingest.postgres.blocks import Block
-from scale_assets.ingest.postgres.raw import blocks_of_raws
+from scale_assets.ingest.postgres.raw import blocks_of_raws, is_raw
 from scale_assets.ingest.postgres.rows import judge
 from scale_assets.ingest.source import Piece
 
@@ -32,21 +35,28 @@ class PostgresChanges(ChangeFeed):
         fields = [*super().schema(contract), UNCHANGED, moved_from(contract)]
         return pa.schema({field.name: field for field in fields}.values())
 
-    def decode(self, contract: Contract, piece: Piece, _table: DeltaTable, /) -> Decoded:
-        """Judge a block, or lines of the quarantine that are tried again."""
+    def decode(self, contract: Contract, piece: Piece) -> Decoded:
+        """Judge a block, or lines of the quarantine that are tried again.
+
+        Those that came before the table was captured are what their own transport made of them.
+        """
         if isinstance(piece, BlockPiece):
-            blocks = [piece.block]
-        else:
-            assert isinstance(piece.records, list)
-            blocks = list(blocks_of_raws(piece.records))
+            return self._judged(contract, piece, [piece.block])
+        assert isinstance(piece.records, list)
+        if is_raw(piece.records[0]):
+            return self._judged(contract, piece, blocks_of_raws(piece.records))
+        found = super().decode(contract, piece)
+        return replace(found, accepted=self._as_stored(contract, found.accepted))
+
+    def _judged(self, contract: Contract, piece: Piece, blocks: Iterable[Block]) -> Decoded:
         position = piece.first_position
         accepted, quarantined = [], []
         for block in blocks:
             judged = judge(contract, block, first_position=position)
             accepted.append(judged.accepted)
-            quarantined.append(judged.quarantined)
+            quarantined.append(_placed(judged.quarantined, block, position))
             position += len(block)
-        refused = piece.located(pa.concat_tables(quarantined or [QUARANTINE_SCHEMA.empty_table()]))
+        refused = piece.located(pa.concat_tables(quarantined))
         return Decoded(
             accepted=self._as_stored(contract, piece.located(pa.concat_tables(accepted))),
             quarantined=refused.append_column(
@@ -54,6 +64,10 @@ class PostgresChanges(ChangeFeed):
             ),
             num_received=position - piece.first_position,
         )
+
+    def numbered(self, part: Decoded, _piece: Piece, _tables: Sequence[DeltaTable], /) -> Decoded:
+        """As the slot's transactions number them."""
+        return part
 
     def without_duplicates(self, rows: pa.Table, _table: DeltaTable) -> pa.Table:
         """Every change comes once: the position says which transactions the table holds."""
@@ -67,3 +81,11 @@ class PostgresChanges(ChangeFeed):
             for field in fields
         ]
         return pa.table(columns, names=[field.name for field in fields]).cast(pa.schema(fields))
+
+
+def _placed(quarantined: pa.Table, block: Block, first_position: int) -> pa.Table:
+    """Refused changes of the block with where in the log they stand."""
+    at = pc.subtract(quarantined["_position"], first_position)
+    for field in (LSN, TX_ORDINAL):
+        quarantined = quarantined.append_column(field, block.about[field.name].take(at))
+    return quarantined

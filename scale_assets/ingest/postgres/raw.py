@@ -25,6 +25,15 @@ def raw_lines(block: Block, rows: list[int]) -> list[bytes]:
     return [_line(block, *each) for each in zip(values, about, moved, strict=True)]
 
 
+def is_raw(line: bytes) -> bool:
+    """Whether this is a line of ``raw_lines``."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and "types" in said
+
+
 def blocks_of_raws(lines: Iterable[bytes]) -> Iterator[Block]:
     """The blocks that lines of ``raw_lines`` came from; neighbours of one definition together."""
     said = (json.loads(line, parse_int=str, parse_float=str) for line in lines)

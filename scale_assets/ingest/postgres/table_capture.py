@@ -82,7 +82,7 @@ class TableCapture(Ingestion):
             num_bytes=block.rows.nbytes,
             block=block,
         )
-        decoded = self._decode(staged.contract, piece)
+        decoded = self.decode(staged.contract, piece)
         self._stage(staged, decoded.accepted, decoded.quarantined)
         staged.num_bytes += piece.num_bytes
 

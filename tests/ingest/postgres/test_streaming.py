@@ -212,7 +212,7 @@ def test_what_was_set_aside_can_be_judged_again(
         place="again", records=quarantine["raw"].to_pylist(), first_position=0,
         positions_after={}, address=[], num_bytes=0,
     )  # fmt: skip
-    again = feed.decode(contract, piece, lake.open(feed.table))
+    again = feed.decode(contract, piece)
 
     rows = again.accepted.to_pylist()
     assert [(row["op"], row["id"], row["terms"]) for row in rows] == [
