@@ -157,7 +157,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                     ACCOUNTED,
                     asset=key,
                     blocking=True,
-                    description="received = accepted + quarantined + duplicates + tombstones.",
+                    description="received = accepted + quarantined + duplicates + tombstones + erased.",
                 ),
                 dg.AssetCheckSpec(
                     WITHIN_LIMIT,
@@ -190,6 +190,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             "quarantined": totals.quarantined,
             "duplicates": totals.duplicates,
             "tombstones": totals.ignored,
+            "erased": totals.erased,
         }
         yield dg.AssetCheckResult(check_name=ACCOUNTED, passed=totals.is_exact, metadata=counts)
         if not totals.is_exact:

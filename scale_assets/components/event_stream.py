@@ -170,7 +170,7 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
                 ACCOUNTED,
                 asset=key,
                 blocking=True,
-                description="received = accepted + quarantined + duplicates, counted separately.",
+                description="received = accepted + quarantined + duplicates + erased, each counted.",
             ),
             dg.AssetCheckSpec(
                 WITHIN_LIMIT,
@@ -260,6 +260,7 @@ class StreamRun:
                 "accepted": totals.accepted,
                 "quarantined": totals.quarantined,
                 "duplicates": totals.duplicates,
+                "erased": totals.erased,
             },
         )
 
