@@ -79,6 +79,10 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
 
     _contract_path: Path = PrivateAttr()
 
+    def declared_contracts(self) -> dict[str, Contract]:
+        """The contract of each feed that it declares; known once its definitions are built."""
+        return {self.name: load_contract(self._contract_path)}
+
     @property
     def asset_key(self) -> dg.AssetKey:
         """The asset whose materialization reads on."""

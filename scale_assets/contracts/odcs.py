@@ -105,9 +105,7 @@ def _contract(document: OpenDataContractStandard, table: SchemaObject, source: s
         event_time=custom.get("scale.eventTime"),
         open=custom.get("scale.openSchema", False),
         owner=_owner(document),
-        derived_ids=derived_ids_of(
-            custom.get("scale.derivedIds"), fields, f"{source}: {name}"
-        ),
+        derived_ids=derived_ids_of(custom.get("scale.derivedIds"), fields, f"{source}: {name}"),
     )
     _check_event_time(contract, source)
     _require(

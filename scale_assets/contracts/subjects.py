@@ -17,9 +17,7 @@ def subject_of(custom: dict[str, Any], type_: str, where: str) -> str | None:
     if kind is None:
         return None
     if not (isinstance(kind, str) and KIND.fullmatch(kind)):
-        raise ContractError(
-            f"{where}: scale.subject {kind!r}; name a kind of person, such as user"
-        )
+        raise ContractError(f"{where}: scale.subject {kind!r}; name a kind of person, such as user")
     if type_ not in ID_TYPES:
         raise ContractError(
             f"{where}: scale.subject on a field of type {type_}; a person is known by one of "

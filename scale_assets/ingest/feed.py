@@ -339,9 +339,7 @@ class Ingestion:
         self._count(batch, rows.num_rows, counts)
 
     def _decode(self, contract: Contract, piece: Piece) -> Decoded:
-        part = self._without_forgotten(
-            contract, self.feed.decode(contract, piece, self.accepted)
-        )
+        part = self._without_forgotten(contract, self.feed.decode(contract, piece, self.accepted))
         rows = part.quarantined
         return replace(
             part,

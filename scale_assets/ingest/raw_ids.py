@@ -14,9 +14,7 @@ def ids_in(raw: bytes, names: Iterable[str]) -> set[str]:
     found: set[str] = set()
 
     def note(pairs: list[tuple[str, Any]]) -> None:
-        found.update(
-            value for name, value in pairs if name in wanted and isinstance(value, str)
-        )
+        found.update(value for name, value in pairs if name in wanted and isinstance(value, str))
 
     try:
         json.loads(raw, object_pairs_hook=note, parse_int=str, parse_float=str)
@@ -25,16 +23,31 @@ def ids_in(raw: bytes, names: Iterable[str]) -> set[str]:
     return found
 
 
-def belongs_to(raw: bytes, names: Iterable[str], is_id: Callable[[str], bool]) -> bool:
+def belongs_to(
+    raw: bytes,
+    names: Iterable[str],
+    is_id: Callable[[str], bool],
+    or_bytes: Callable[[bytes], bool] = lambda _: False,
+) -> bool:
     """Whether a line is that of a person.
 
     Where it names somebody under the declared fields, that decides. Else (no JSON, or the field is
-    not there) whatever stands in it alone counts.
+    not there) whatever stands in it alone counts, and what ``or_bytes`` says of the line.
     """
     named = ids_in(raw, names)
     if named:
         return any(is_id(value) for value in named)
-    return any(is_id(token.decode(errors="replace")) for token in set(TOKEN.findall(raw)))
+    tokens = {token.decode(errors="replace") for token in TOKEN.findall(raw)}
+    return any(is_id(token) for token in tokens) or or_bytes(raw)
+
+
+def is_json(raw: bytes) -> bool:
+    """Whether a line can be parsed, so that its fields can be looked at."""
+    try:
+        json.loads(raw)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def mentions(raw: bytes, value: str) -> bool:
