@@ -65,7 +65,7 @@ def _search(path: Path, scope: Scope, person: Person) -> Iterator[str]:
 
 def found_in_bytes(path: Path, person: Person) -> Iterator[str]:
     """Places in a file without a format that we know."""
-    pattern = person.pattern()
+    pattern = person.pattern
     if pattern is not None and (found := pattern.search(path.read_bytes())):
         yield f"byte {found.start()}"
 

@@ -46,6 +46,6 @@ def found_in_duckdb(path: Path, person: Person) -> Iterator[str]:
 
 
 def _in_bytes(path: Path, person: Person) -> Iterator[str]:
-    pattern = person.pattern()
+    pattern = person.pattern
     if pattern is not None and (found := pattern.search(path.read_bytes())):
         yield f"byte {found.start()}"

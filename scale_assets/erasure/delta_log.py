@@ -47,7 +47,7 @@ def _in_commit(said: Mapping[str, Any], person: Person) -> Iterator[str]:
     names_ids = any(name in predicate for name in person.names)
     if names_ids and any(mentions(predicate.encode(), each) for each in person.ids):
         yield "commitInfo: predicate"
-    pattern = person.pattern()
+    pattern = person.pattern
     if pattern is not None and pattern.search(json.dumps(said).encode()):
         yield "commitInfo"
 

@@ -62,7 +62,14 @@ def forget(scope: Scope, *, subject: str, ids: Sequence[str], working: Working) 
 def check(scope: Scope, *, subject: str, ids: Sequence[str]) -> Checked:
     """Search the scope for someone, forgotten or not."""
     listed = SuppressionList(scope.lake).of_person(subject, ids[0])
-    person = Person(subject=subject, ids=frozenset(ids), feeds=scope.feeds, listed=listed)
+    derived = derived_ids(scope.lake, scope.feeds, subject=subject, ids=ids)
+    person = Person(
+        subject=subject,
+        ids=frozenset(ids),
+        feeds=scope.feeds,
+        derived=frozenset(derived),
+        listed=listed,
+    )
     return check_scope(scope, person)
 
 

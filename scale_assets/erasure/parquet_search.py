@@ -52,7 +52,7 @@ def is_in_values(name: str, column: pa.Array, person: Person) -> bool:
 
 def speaks_of(name: str, value: Any, person: Person) -> bool:
     """Whether the text of a column that is not declared otherwise can only mean them."""
-    pattern = person.pattern()
+    pattern = person.pattern
     if pattern is None or name.startswith("_") or person.is_declared_otherwise(name):
         return False
     raw = value.encode() if isinstance(value, str) else value

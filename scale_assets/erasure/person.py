@@ -32,13 +32,16 @@ class Feed:
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """Someone to forget. ``listed`` is what the suppression list holds of them."""
+    """Someone to forget: by ids that are known, and by what the suppression list holds of them."""
 
     subject: str  # the kind, as contracts declare it
     ids: frozenset[str]  # the id as given, and its pseudonym where there is one
     feeds: Sequence[Feed]
+    derived: frozenset[tuple[str, str]] = frozenset()  # name and value
     listed: Forgotten | None = None
     names: Mapping[str, str] = field(init=False)  # column to the list's name for its ids
+    # What in a text can only be an id of theirs; None where their ids are too short to tell.
+    pattern: re.Pattern[bytes] | None = field(init=False)
 
     def __post_init__(self) -> None:
         names: dict[str, str] = {}
@@ -54,6 +57,7 @@ class Person:
                 f"{kinds}. Give the field the custom property scale.subject: {self.subject}"
             )
         object.__setattr__(self, "names", names)
+        object.__setattr__(self, "pattern", self._pattern())
 
     def _derived(self, contract: Contract) -> list[DerivedId]:
         return [each for each in contract.derived_ids if each.subject == self.subject]
@@ -65,7 +69,8 @@ class Person:
         name = self.names[column]
         if name == self.subject:
             return text in self.ids
-        return self.listed is not None and self.listed.has(name, text)
+        is_listed = self.listed is not None and self.listed.has(name, text)
+        return is_listed or (name, text) in self.derived
 
     def found_in(self, column: str, values: pa.ChunkedArray | pa.Array) -> list[str]:
         """Their ids among the values of an identifying column, each once."""
@@ -84,11 +89,12 @@ class Person:
             or_bytes=lambda line: any(mentions(line, each) for each in self.ids),
         )
 
-    def pattern(self) -> re.Pattern[bytes] | None:
-        """What in a text can only be an id of theirs; None where their ids are too short to tell.
+    def is_declared_otherwise(self, column: str) -> bool:
+        """Whether some contract says that this column is something else than an id of theirs."""
+        return any(column in feed.contract.names for feed in self.feeds)
 
-        An id of digits occurs by chance, unless a derived id's own letters stand around it.
-        """
+    def _pattern(self) -> re.Pattern[bytes] | None:
+        """An id of digits occurs by chance, unless a derived id's letters stand around it."""
         ids = [each for each in sorted(self.ids) if len(each) >= MIN_SEARCHED]
         patterns = [_bounded(each) for each in ids if not each.isdigit()]
         for feed in self.feeds:
@@ -97,10 +103,6 @@ class Person:
                 patterns += [_within(derived.template, subjects, each) for each in ids]
         unique = [each for each in dict.fromkeys(patterns) if each]
         return re.compile(b"|".join(unique)) if unique else None
-
-    def is_declared_otherwise(self, column: str) -> bool:
-        """Whether some contract says that this column is something else than an id of theirs."""
-        return any(column in feed.contract.names for feed in self.feeds)
 
 
 def _bounded(text: str) -> bytes:
