@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, check_compatible, parse_contract
 from scale_assets.ingest import positions
@@ -22,7 +23,7 @@ from scale_assets.ingest.source import Piece, Reading, Source
 from scale_assets.ingest.suppression import SuppressionList, without_forgotten
 from scale_assets.lake import ConcurrentCommit, Lake, fault_point
 from scale_assets.lake.commits import append, at_newest
-from scale_assets.lake.history import last_metadata
+from scale_assets.lake.history import is_cut_off, last_metadata
 
 MAX_BATCH_BYTES = 64 << 20
 SOURCE_FIELDS = (pa.field("_source_file", pa.string()), pa.field("_position", pa.int64()))
@@ -170,6 +171,11 @@ class Ingestion:
         except ConcurrentCommit:
             self.is_open = False
             return False  # the other run got through, so every round brings the table forward
+        except (DeltaError, FileNotFoundError):
+            if not (is_cut_off(self.accepted) or is_cut_off(self.quarantine)):
+                raise
+            self.is_open = False
+            return False  # somebody was erased meanwhile, and older versions with them
         return True
 
     def read_on(self, reading: Reading) -> None:
