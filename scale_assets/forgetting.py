@@ -130,7 +130,11 @@ def _sources(component: dg.Component, settings: Settings) -> Iterator[OutOfReach
     elif isinstance(component, EventStream | ChangeFeed):
         assert not isinstance(component.transport, PostgresTransport)
         where = component.transport.source(settings).describe()
-        todo = "its owner's retention, or a tombstone on a compacted topic, removes the records"
+        todo = (
+            "whoever keeps the files removes them; rewriting one makes it another file"
+            if component.transport.type == "files"
+            else "the broker's retention, or a tombstone on a compacted topic, removes the records"
+        )
     else:
         return
     if any(contract.subject_fields() for contract in component.declared_contracts().values()):

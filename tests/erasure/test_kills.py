@@ -17,7 +17,7 @@ from tests.erasure.conftest import Shop
 pickle.loads(sys.stdin.buffer.read()).forget()
 """
 POINTS = [
-    *("before_write:1", "after_parquet:1", "after_parquet:2", "after_parquet:9", "after_listing"),
+    *("after_parquet:1", "after_parquet:2", "after_parquet:9", "after_listing"),
     *(f"after_erase:{nth}" for nth in range(1, 8)),
     *(f"before_purge:{nth}" for nth in range(1, 8)),
     *(f"before_replace:{nth}" for nth in (1, 2, 3)),
