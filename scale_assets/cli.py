@@ -205,6 +205,23 @@ def check(
 
 
 @app.command()
+def forget(
+    *,
+    user: Annotated[str, typer.Option(help="Id of the person, as the sources write it.")],
+    subject: Annotated[
+        str, typer.Option(help="Kind of person, as contracts declare it (scale.subject).")
+    ] = "user",
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; search for what is left of them.")
+    ] = False,
+) -> None:
+    """Erase one person from everything stored, keep them out from now on, and prove it."""
+    from scale_assets.forgetting import forget_person
+
+    forget_person(load_settings(), Console(), subject=subject, id_=user, check_only=check)
+
+
+@app.command()
 def fetch(
     dataset: Annotated[str, typer.Argument(help="oulad")],
 ) -> None:

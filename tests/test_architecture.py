@@ -18,6 +18,7 @@ DAGSTER_ALLOWED = {
     "scale_assets/cli.py",
     "scale_assets/demo.py",
     "scale_assets/follow.py",
+    "scale_assets/forgetting.py",
     "scale_assets/pipeline.py",
     "scale_assets/instance.py",
     "scale_assets/captures.py",
@@ -39,6 +40,13 @@ ARROWS = {
         "scale_assets.errors",
         "scale_assets.contracts",
         "scale_assets.lake",
+    },
+    "scale_assets/erasure": {
+        "scale_assets.errors",
+        "scale_assets.contracts",
+        "scale_assets.lake",
+        "scale_assets.ingest",
+        "scale_assets.features",
     },
     "scale_assets/report": {
         "scale_assets.lake",

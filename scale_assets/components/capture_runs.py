@@ -142,6 +142,7 @@ def _table_results(
         "quarantined": totals.quarantined,
         "duplicates": totals.duplicates,
         "ignored": totals.ignored,
+        "erased": totals.erased,
     }
     yield dg.AssetCheckResult(
         check_name=ACCOUNTED, asset_key=_key(feed), passed=totals.is_exact, metadata=counts

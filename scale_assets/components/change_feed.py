@@ -81,6 +81,10 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
 
     _contract_path: Path = PrivateAttr()
 
+    def declared_contracts(self) -> dict[str, Contract]:
+        """The contract of each feed that it declares; known once its definitions are built."""
+        return {self.name: load_contract(self._contract_path)}
+
     @property
     def asset_key(self) -> dg.AssetKey:
         """The asset whose materialization reads on."""
@@ -188,7 +192,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                     ACCOUNTED,
                     asset=key,
                     blocking=True,
-                    description="received = accepted + quarantined + duplicates + tombstones.",
+                    description="received = accepted + quarantined + duplicates + tombstones + erased.",
                 ),
                 dg.AssetCheckSpec(
                     WITHIN_LIMIT,
@@ -233,6 +237,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             "quarantined": totals.quarantined,
             "duplicates": totals.duplicates,
             "tombstones": totals.ignored,
+            "erased": totals.erased,
         }
         yield dg.AssetCheckResult(check_name=ACCOUNTED, passed=totals.is_exact, metadata=counts)
         if not totals.is_exact:

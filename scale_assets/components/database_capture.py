@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from scale_assets.components.capture_runs import CaptureRun, checks_of, run_capture
 from scale_assets.components.change_feed import ChangeFeed
@@ -25,7 +25,7 @@ from scale_assets.components.postgres_transport import (
     TABLE,
     PostgresTransport,
 )
-from scale_assets.contracts import Mode, load_contract
+from scale_assets.contracts import Contract, Mode, load_contract
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.ingest.postgres.connection import Database
 from scale_assets.ingest.postgres.source import PostgresSource
@@ -86,8 +86,15 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
         default_factory=list, description="Users or teams; else the contracts' owners."
     )
 
+    _contract_paths: dict[str, Path] = PrivateAttr()
+
+    def declared_contracts(self) -> dict[str, Contract]:
+        """The contract of each captured table; known once the definitions are built."""
+        return {name: load_contract(path) for name, path in self._contract_paths.items()}
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         paths = [contract_path(context, table.contract) for table in self.tables]
+        self._contract_paths = dict(zip((t.name for t in self.tables), paths, strict=True))
         feeds = [self._change_feed(table) for table in self.tables]
         changes = self._changes_assets(paths)
         derived = [

@@ -92,6 +92,10 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
 
     _contract_path: Path = PrivateAttr()
 
+    def declared_contracts(self) -> dict[str, Contract]:
+        """The contract of each feed that it declares; known once its definitions are built."""
+        return {self.name: load_contract(self._contract_path)}
+
     @property
     def asset_key(self) -> dg.AssetKey:
         """The asset whose materialization reads on."""
@@ -201,7 +205,7 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
                 ACCOUNTED,
                 asset=key,
                 blocking=True,
-                description="received = accepted + quarantined + duplicates, counted separately.",
+                description="received = accepted + quarantined + duplicates + erased, each counted.",
             ),
             dg.AssetCheckSpec(
                 WITHIN_LIMIT,
@@ -303,6 +307,7 @@ class StreamRun:
                 "accepted": totals.accepted,
                 "quarantined": totals.quarantined,
                 "duplicates": totals.duplicates,
+                "erased": totals.erased,
             },
         )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from scale_assets.features.codec import to_micros
 from scale_assets.features.loading import load_view, newest
@@ -53,9 +53,16 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
         default_factory=list, description="Users or teams.", examples=[["team:data"]]
     )
 
+    _views: list[ViewDeclaration] = PrivateAttr()
+
+    def declared_views(self) -> list[ViewDeclaration]:
+        """The repository's views; known once the definitions are built."""
+        return self._views
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         folder = context.project_root / self.repo
         repo = read_repo(folder)
+        self._views = list(repo.views.values())
         unknown = sorted(set(self.max_age_days) - repo.views.keys())
         if unknown:
             raise FeatureRepoError(

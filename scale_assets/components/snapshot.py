@@ -1,11 +1,12 @@
 """A snapshot feed, declared in YAML: the newest whole copy of a source table, in the lake."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import dagster as dg
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from scale_assets.components.feed_assets import (
     READS_FEED,
@@ -18,7 +19,7 @@ from scale_assets.components.feed_assets import (
 )
 from scale_assets.components.quarantine_view import quarantine_metadata
 from scale_assets.components.transports import FilesTransport
-from scale_assets.contracts import Mode, load_contract
+from scale_assets.contracts import Contract, Mode, load_contract
 from scale_assets.ingest.declared import DeclaredFeed
 from scale_assets.ingest.snapshots import SOURCE_FILE, SnapshotFeed, ingest_snapshot
 from scale_assets.resources import LakeResource, SettingsResource
@@ -61,8 +62,14 @@ class Snapshot(dg.Component, dg.Resolvable, dg.Model):
         default_factory=list, description="Users or teams; else the contract's owner."
     )
 
+    _contract_path: Path = PrivateAttr()
+
+    def declared_contracts(self) -> dict[str, Contract]:
+        """The contract of each feed that it declares; known once its definitions are built."""
+        return {self.name: load_contract(self._contract_path)}
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        path = contract_path(context, self.contract)
+        path = self._contract_path = contract_path(context, self.contract)
         contract = load_contract(path)
         key = dg.AssetKey(["raw", self.name])
         schema = pa.schema([*contract.arrow_schema, SOURCE_FILE])

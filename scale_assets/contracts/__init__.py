@@ -4,7 +4,7 @@ from scale_assets.contracts.change_lines import ValidatedChanges, validate_chang
 from scale_assets.contracts.change_schema import change_schema
 from scale_assets.contracts.evolve import Mode, Violation, check_compatible, check_history
 from scale_assets.contracts.faults import Rule
-from scale_assets.contracts.model import Contract, ContractError, Field
+from scale_assets.contracts.model import Contract, ContractError, DerivedId, Field
 from scale_assets.contracts.odcs import load_contract, parse_contract
 from scale_assets.contracts.pseudonyms import Pseudonyms
 from scale_assets.contracts.rows import RecordChecker
@@ -15,6 +15,7 @@ __all__ = [
     "QUARANTINE_SCHEMA",
     "Contract",
     "ContractError",
+    "DerivedId",
     "Field",
     "Mode",
     "Pseudonyms",

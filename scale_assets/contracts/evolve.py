@@ -88,8 +88,9 @@ def _identity(old: Contract, new: Contract) -> Iterator[Violation]:
 
 
 def _meaning(contract: Contract) -> Contract:
-    fields = tuple(replace(field, description="") for field in contract.fields)
-    return replace(contract, fields=fields, description="", owner=None)
+    """What rows may be; whom they are about can be declared without a new version."""
+    fields = tuple(replace(field, description="", subject=None) for field in contract.fields)
+    return replace(contract, fields=fields, description="", owner=None, derived_ids=())
 
 
 def _unreadable(*, writer: Contract, reader: Contract, against: str) -> Iterator[Violation]:

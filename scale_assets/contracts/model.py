@@ -1,10 +1,12 @@
 """What a contract says: the fields of one source, their types, and what each value must satisfy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
-from typing import Literal
+from string import Formatter
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -54,6 +56,7 @@ class Field:
     precision: int | None = None  # digits of a decimal, those behind the point included
     scale: int | None = None  # digits of a decimal behind the point
     items: LogicalType | None = None  # of an array: string, integer, number or boolean
+    subject: str | None = None  # kind of person that the value identifies, e.g. user
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -72,6 +75,24 @@ class Field:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DerivedId:
+    """An id made of a source's fields, under which other tables know the same person."""
+
+    name: str  # of the columns that hold it
+    template: str  # the fields' names in braces, e.g. {shop_id}-{user_id}
+    subject: str  # kind of person
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The fields that it is made of."""
+        return tuple(name for _, name, _, _ in Formatter().parse(self.template) if name)
+
+    def of(self, values: Mapping[str, Any]) -> str:
+        """The id of these values."""
+        return self.template.format_map({name: str(values[name]) for name in self.parts})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contract:
     """One source's promise about its rows, at one version."""
 
@@ -83,6 +104,7 @@ class Contract:
     open: bool = False  # columns that the contract does not name are dropped instead of refused
     description: str = ""
     owner: str | None = None
+    derived_ids: tuple[DerivedId, ...] = ()
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:
@@ -110,3 +132,8 @@ class Contract:
     def pii_fields(self) -> dict[str, str]:
         """Column name to kind of personal data."""
         return {field.name: field.pii for field in self.fields if field.pii}
+
+    def subject_fields(self, subject: str | None = None) -> dict[str, str]:
+        """Column name to kind of person that it identifies; of one kind, or of all."""
+        named = {field.name: field.subject for field in self.fields if field.subject}
+        return {name: kind for name, kind in named.items() if subject in (None, kind)}

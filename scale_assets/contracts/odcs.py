@@ -23,12 +23,13 @@ from scale_assets.contracts.model import (
     Field,
     LogicalType,
 )
+from scale_assets.contracts.subjects import derived_ids_of, subject_of
 
 SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast
 
 OURS = "scale."  # custom properties with this prefix are ours; the rest belong to other tools
-OBJECT_PROPERTIES = {"scale.eventTime", "scale.openSchema"}
-FIELD_PROPERTIES = {"scale.debeziumType"}
+OBJECT_PROPERTIES = {"scale.eventTime", "scale.openSchema", "scale.derivedIds"}
+FIELD_PROPERTIES = {"scale.debeziumType", "scale.subject"}
 # Documentation, or enforced below; every other key of a field is refused.
 FIELD_KEYS = {
     *("name", "description", "businessName", "logicalType", "logicalTypeOptions", "required"),
@@ -104,6 +105,7 @@ def _contract(document: OpenDataContractStandard, table: SchemaObject, source: s
         event_time=custom.get("scale.eventTime"),
         open=custom.get("scale.openSchema", False),
         owner=_owner(document),
+        derived_ids=derived_ids_of(custom.get("scale.derivedIds"), fields, f"{source}: {name}"),
     )
     _check_event_time(contract, source)
     _require(
@@ -137,6 +139,7 @@ def _field(prop: SchemaProperty, source: str) -> Field:
         pii=pii[0] if pii else None,
         classification=prop.classification,
         debezium_type=_debezium_type(custom, type_["type"], where),
+        subject=subject_of(custom, type_["type"], where),
         **read_constraints(prop, where, Field(name="", **type_).arrow_type),
     )
 

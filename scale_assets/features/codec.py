@@ -7,6 +7,7 @@ in bytes (u32) of its part of the tail, where the parts follow each other in col
 """
 
 import hashlib
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -176,6 +177,16 @@ def entity_key(values: Mapping[str, Any]) -> str:
     if len(ordered) == 1:
         return ordered[0]
     return "\x1f".join(part.replace("\\", "\\\\").replace("\x1f", "\\u") for part in ordered)
+
+
+def key_values(key: str, *, num_keys: int) -> list[str]:
+    """The values that ``entity_key`` joined, in order of their keys' names."""
+    if num_keys == 1:
+        return [key]
+    return [
+        re.sub(r"\\(.)", lambda found: "\x1f" if found[1] == "u" else found[1], part)
+        for part in key.split("\x1f")
+    ]
 
 
 def to_micros(moment: datetime) -> int:

@@ -122,6 +122,28 @@ class OnlineWriter:
             f"select key, digest from {table_of(view)} where digest is not null"
         ).fetchall()
 
+    def keys(self, view: str) -> list[str]:
+        """Keys of every value, loaded or pushed; none where the view was never declared."""
+        if not self._connection.execute(
+            "select 1 from sqlite_master where name = ?", (f"view:{view}",)
+        ).fetchall():
+            return []
+        rows = self._connection.execute(f"select key from {table_of(view)}").fetchall()
+        return [key for (key,) in rows]
+
+    def forget(self, view: str, keys: Iterable[str]) -> None:
+        """Delete values of these keys; ``wipe`` then takes their bytes out of the file."""
+        self._connection.execute("pragma secure_delete = on")
+        self._connection.executemany(
+            f"delete from {table_of(view)} where key = ?", ((key,) for key in keys)
+        )
+
+    def wipe(self) -> bool:
+        """Leave nothing of what was deleted in the file or its log; False while readers hold it."""
+        self._connection.execute("vacuum")
+        (is_busy, *_) = self._connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+        return not is_busy
+
     def drop(self, view: str) -> None:
         """Forget a view and its values."""
         self._connection.execute(f"drop table if exists {table_of(view)}")

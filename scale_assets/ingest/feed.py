@@ -8,12 +8,13 @@ same records, the same contract, before anything else is read. So is a move out 
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, Mode, parse_contract
 from scale_assets.ingest import positions
@@ -21,9 +22,10 @@ from scale_assets.ingest.contract_history import ContractHistory
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.moves import MOVE, finish_move
 from scale_assets.ingest.source import Piece, Reading, Source
+from scale_assets.ingest.suppression import SuppressionList, without_forgotten
 from scale_assets.lake import ConcurrentCommit, Lake, fault_point
 from scale_assets.lake.commits import append, at_newest
-from scale_assets.lake.history import last_metadata, num_rows
+from scale_assets.lake.history import is_cut_off, last_metadata, num_rows
 
 MAX_BATCH_BYTES = 64 << 20
 HALF_DONE_SECONDS = 5.0  # how long a run that lives may take between two commits that are one
@@ -42,11 +44,13 @@ class Decoded:
     quarantined: pa.Table
     num_received: int
     num_ignored: int = 0
+    num_erased: int = 0  # valid rows of people on the suppression list, not among the accepted
+    num_erased_refused: int = 0  # and refused ones, not among the quarantined
 
 
 @dataclass(kw_only=True)
 class IngestReport:
-    """What one run did. received = accepted + quarantined + duplicates + ignored."""
+    """What one run did. received = accepted + quarantined + duplicates + ignored + erased."""
 
     stream: str
     num_received: int = 0
@@ -54,6 +58,7 @@ class IngestReport:
     num_quarantined: int = 0
     num_duplicates: int = 0
     num_ignored: int = 0
+    num_erased: int = 0  # of people on the suppression list
     num_batches: int = 0
     num_places: int = 0  # read to their end: files, partitions
     num_bytes: int = 0
@@ -77,10 +82,12 @@ class Account:
     quarantined: int
     duplicates: int
     ignored: int
+    erased: int = 0  # removed by `scale forget`, or dropped because the person is forgotten
 
     @property
     def is_exact(self) -> bool:
-        return self.received == (self.accepted + self.quarantined + self.duplicates + self.ignored)
+        kept = self.accepted + self.quarantined
+        return self.received == kept + self.duplicates + self.ignored + self.erased
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +160,7 @@ class Ingestion:
         self.patience_seconds = patience_seconds  # with a batch that another run may be finishing
         self.is_open = False
         self.report = IngestReport(stream=feed.name)
+        self.suppressions = SuppressionList(lake)
         self.contract, self.contract_text = feed.load_contract()
 
     def run(self) -> IngestReport:
@@ -178,6 +186,11 @@ class Ingestion:
         except ConcurrentCommit:
             self.is_open = False
             return False  # the other run got through, so every round brings the table forward
+        except (DeltaError, FileNotFoundError):
+            if not (is_cut_off(self.accepted) or is_cut_off(self.quarantine)):
+                raise
+            self.is_open = False
+            return False  # somebody was erased meanwhile, and older versions with them
         return True
 
     def settle(self, reading: Reading) -> None:
@@ -280,7 +293,7 @@ class Ingestion:
             ) from error
         text = said["contract"]
         contract = parse_contract(text, source=f"contract of batch {committed + 1}")
-        self._commit(batch, contract, text, already_quarantined=said["quarantined"])
+        self._commit(batch, contract, text, said=said)
 
     def _is_finished_by_another(self, committed: int) -> bool:
         """Give the run that began the batch, if it lives, the time to finish it."""
@@ -302,30 +315,37 @@ class Ingestion:
         contract: Contract,
         contract_text: str,
         *,
-        already_quarantined: int | None = None,
+        said: dict[str, Any] | None = None,
     ) -> None:
         name = self.feed.name
         decoded = [self.decode(contract, piece) for piece in batch]
         number = positions.counter(self.accepted, name, "batch") + 1
         refused = pa.concat_tables([part.quarantined for part in decoded])
-        if already_quarantined is None:
+        num_erased_refused = sum(part.num_erased_refused for part in decoded)
+        num_refused = refused.num_rows + num_erased_refused
+        if said is None:
             assert positions.counter(self.quarantine, name, "batch") < number
             append(
                 self.quarantine,
                 refused,
                 positions={positions.counter_app(name, "batch"): number},
-                metadata=self._batch_metadata(batch, contract, contract_text, refused.num_rows),
+                metadata=self._batch_metadata(
+                    batch, contract, contract_text, refused.num_rows, num_erased_refused
+                ),
             )
         fault_point("after_quarantine")
         valid = pa.concat_tables([part.accepted for part in decoded])
         rows = self.feed.without_duplicates(valid, self.accepted)
-        quarantined = refused.num_rows if already_quarantined is None else already_quarantined
-        gone = quarantined - refused.num_rows  # refused then, and no longer in the source
+        quarantined = said["quarantined"] if said else refused.num_rows
+        erased_refused = said.get("erased", 0) if said else num_erased_refused
+        # Refused then, and no longer in the source.
+        gone = quarantined + erased_refused - num_refused
         counts = {
             "received": sum(part.num_received for part in decoded) + gone,
             "quarantined": quarantined,
             "duplicates": valid.num_rows - rows.num_rows,
             "ignored": sum(part.num_ignored for part in decoded),
+            "erased": sum(part.num_erased for part in decoded) + erased_refused,
         }
         after = _positions_after(batch)
         notices = [notice for piece in batch for notice in piece.notices]
@@ -341,11 +361,12 @@ class Ingestion:
 
     def decode(self, contract: Contract, piece: Piece) -> Decoded:
         """Validate one piece and give its rows all columns of their tables."""
-        part = self.feed.decode(contract, piece)
+        part = self._without_forgotten(contract, self.feed.decode(contract, piece))
         if not piece.is_replayed:
             part = self.feed.numbered(part, piece, (self.accepted, self.quarantine))
         rows = part.quarantined
-        return Decoded(
+        return replace(
+            part,
             accepted=part.accepted.append_column(
                 SOURCE_FIELDS[0], _constant(piece.place, part.accepted.num_rows)
             ),
@@ -355,25 +376,48 @@ class Ingestion:
                 pa.field("contract_version", pa.string()),
                 _constant(contract.version, rows.num_rows),
             ),
-            num_received=part.num_received,
-            num_ignored=part.num_ignored,
+        )
+
+    def _without_forgotten(self, contract: Contract, part: Decoded) -> Decoded:
+        """Drop rows of people on the suppression list.
+
+        It is read after the tables were opened: who is put on it later makes this commit conflict.
+        """
+        forgotten = self.suppressions.newest()
+        if forgotten is None or not contract.subject_fields():
+            return part
+        accepted, quarantined = without_forgotten(
+            contract, part.accepted, part.quarantined, forgotten
+        )
+        return replace(
+            part,
+            accepted=accepted,
+            quarantined=quarantined,
+            num_erased=part.accepted.num_rows - accepted.num_rows,
+            num_erased_refused=part.quarantined.num_rows - quarantined.num_rows,
         )
 
     def _totals_after(self, number: int, counts: dict[str, int]) -> dict[str, int]:
         name = self.feed.name
         totals = {
             counter: positions.counter(self.accepted, name, counter) + counts[counter]
-            for counter in ("received", "duplicates", "ignored")
+            for counter in ("received", "duplicates", "ignored", "erased")
         }
         totals["batch"] = number
         return {positions.counter_app(name, counter): n for counter, n in totals.items()}
 
     def _batch_metadata(
-        self, batch: Batch, contract: Contract, contract_text: str, num_quarantined: int
+        self,
+        batch: Batch,
+        contract: Contract,
+        contract_text: str,
+        num_quarantined: int,
+        num_erased: int,
     ) -> dict[str, Any]:
         return {
             "pieces": [piece.address for piece in batch],
             "quarantined": num_quarantined,
+            "erased": num_erased,
             "contract_version": contract.version,
             "contract": contract_text,
         }
@@ -389,6 +433,7 @@ class Ingestion:
         report.num_quarantined += counts["quarantined"]
         report.num_duplicates += counts["duplicates"]
         report.num_ignored += counts["ignored"]
+        report.num_erased += counts["erased"]
         if self.progress:
             self.progress(report)
 
@@ -416,6 +461,8 @@ def account(lake: Lake, feed: Feed) -> Account:
         ignored=positions.counter(accepted, feed.name, "ignored"),
         accepted=num_rows(accepted),
         quarantined=num_rows(quarantine),
+        erased=positions.counter(accepted, feed.name, "erased")
+        + positions.counter(quarantine, feed.name, "erased"),
     )
 
 

@@ -27,6 +27,7 @@ class RevalidationReport:
     num_accepted: int = 0
     num_duplicates: int = 0
     num_ignored: int = 0
+    num_erased: int = 0  # of people on the suppression list
     seconds: float = 0.0
 
 
@@ -37,6 +38,12 @@ class Passing:
     lines: pa.Table  # the columns of IDENTITY
     rows: pa.Table
     num_ignored: int
+    num_erased: int
+
+    @property
+    def num_settled(self) -> int:
+        """What the lines came to, as records received: a moved key is two."""
+        return self.rows.num_rows + self.num_ignored + self.num_erased
 
 
 class Revalidation:
@@ -124,15 +131,17 @@ class Revalidation:
             lines=pa.concat_tables(leaving),
             rows=pa.concat_tables([part.accepted for part in decoded]),
             num_ignored=sum(part.num_ignored for part in decoded),
+            num_erased=sum(part.num_erased + part.num_erased_refused for part in decoded),
         )
 
     def _begin(self, passing: Passing) -> None:
         accepted = self.ingestion.accepted
         rows = self.feed.without_duplicates(passing.rows, accepted)
         counts = {
-            "received": passing.rows.num_rows + passing.num_ignored - passing.lines.num_rows,
+            "received": passing.num_settled - passing.lines.num_rows,
             "duplicates": passing.rows.num_rows - rows.num_rows,
             "ignored": passing.num_ignored,
+            "erased": passing.num_erased,
         }
         begin_move(
             self.feed.name,
@@ -146,6 +155,7 @@ class Revalidation:
         self.report.num_accepted += rows.num_rows
         self.report.num_duplicates += counts["duplicates"]
         self.report.num_ignored += counts["ignored"]
+        self.report.num_erased += counts["erased"]
 
     def _totals_after(self, counts: dict[str, int]) -> dict[str, int]:
         accepted, name = self.ingestion.accepted, self.feed.name

@@ -1,6 +1,6 @@
 """A snapshot feed: the newest whole file replaces its table, atomically and only if it is sound."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +9,7 @@ from scale_assets.contracts import Contract, Mode, Validated, parse_contract, va
 from scale_assets.ingest.contract_history import ContractHistory
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.files import FeedFile, check_whole, identify, list_files, open_lines
+from scale_assets.ingest.suppression import SuppressionList, without_forgotten
 from scale_assets.lake import Lake
 
 SOURCE_FILE = pa.field("_source_file", pa.string())
@@ -66,7 +67,7 @@ def ingest_snapshot(lake: Lake, feed: SnapshotFeed) -> SnapshotReport:
         return SnapshotReport(
             version=lake.version(feed.table), is_replaced=False, **before["report"]
         )
-    found = _validate(contract, newest)
+    found = _without_forgotten(lake, contract, _validate(contract, newest))
     num_rows_before = lake.num_rows(feed.table) if before else None
     history.record(contract, text)
     _quarantine(lake, feed, found, newest, contract)
@@ -109,6 +110,22 @@ def _newest(feed: SnapshotFeed) -> FeedFile:
 def _validate(contract: Contract, file: FeedFile) -> Validated:
     with open_lines(file) as stream:
         return validate_lines(contract, stream.read(), unique=True)
+
+
+def _without_forgotten(lake: Lake, contract: Contract, found: Validated) -> Validated:
+    """As if the file had never had the rows of people on the suppression list."""
+    forgotten = SuppressionList(lake).newest()
+    if forgotten is None or not contract.subject_fields():
+        return found
+    accepted, quarantined = without_forgotten(
+        contract, found.accepted, found.quarantined, forgotten
+    )
+    return replace(
+        found,
+        accepted=accepted,
+        quarantined=quarantined,
+        num_received=accepted.num_rows + quarantined.num_rows,
+    )
 
 
 def _quarantine(

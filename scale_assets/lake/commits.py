@@ -4,11 +4,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from scale_assets.lake.errors import ConcurrentCommit
@@ -90,11 +91,25 @@ def append(
     """Append rows and the positions they bring the table to, from the snapshot of the handle.
 
     The caller has read those positions from this same handle: refreshing it in between would let
-    a second writer's rows in twice.
+    a second writer's rows in twice. Where it conflicts, the rows' files are deleted again: somebody
+    whom they hold may be the reason.
     """
     actions = stage(handle, data)
-    version = append_staged(handle, actions, positions=positions, metadata=metadata)
+    try:
+        version = append_staged(handle, actions, positions=positions, metadata=metadata)
+    except (ConcurrentCommit, DeltaError):
+        _discard(handle, actions)
+        raise
     return Commit(version=version, num_rows=data.num_rows)
+
+
+def _discard(handle: DeltaTable, actions: Sequence[AddAction]) -> None:
+    """Delete staged files, unless the commit went through and only its reply was lost."""
+    folder = Path(handle.table_uri.removeprefix("file://"))
+    live = {uri.removeprefix("file://") for uri in DeltaTable(handle.table_uri).file_uris()}
+    for path in (folder / action.path for action in actions):
+        if str(path) not in live:
+            path.unlink(missing_ok=True)
 
 
 def stage(handle: DeltaTable, data: pa.Table) -> list[AddAction]:

@@ -13,6 +13,12 @@ from scale_assets.lake.commits import METADATA_KEY
 PartitionValues = dict[str, str | None]
 
 
+def is_cut_off(handle: DeltaTable) -> bool:
+    """Whether the log before a later checkpoint went, and the handle's own version with it."""
+    log = Path(handle.table_uri.removeprefix("file://"), "_delta_log")
+    return not (log / f"{handle.version():020}.json").exists()
+
+
 def num_rows(handle: DeltaTable) -> int:
     """Rows of the handle's snapshot, from file statistics."""
     return int(handle.count())

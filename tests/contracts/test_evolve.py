@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from scale_assets.contracts import (
     Contract,
     ContractError,
+    DerivedId,
     Field,
     check_compatible,
     check_history,
@@ -112,6 +113,14 @@ def test_a_version_number_may_not_mean_two_things() -> None:
     assert rules(contract(), contract(COUNT), "BACKWARD") == {("version_reused", "version")}
     reworded = contract(replace(COUNT, description="Other words."))
     assert rules(contract(COUNT), reworded, "BACKWARD") == set()
+
+
+def test_whom_rows_are_about_can_be_declared_without_a_new_version() -> None:
+    user = Field(name="user", type="integer")
+    made = DerivedId(name="account", template="{key}-{user}", subject="user")
+    now = contract(replace(user, subject="user"), derived_ids=(made,))
+
+    assert rules(contract(user), now, "FULL") == set()
 
 
 def test_transitive_looks_at_every_earlier_version() -> None:

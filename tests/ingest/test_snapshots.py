@@ -7,6 +7,7 @@ import pytest
 
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.snapshots import SnapshotFeed, ingest_snapshot
+from scale_assets.ingest.suppression import SuppressionList
 from scale_assets.lake import Lake
 
 CONTRACT = """\
@@ -114,3 +115,16 @@ def test_an_added_column_is_reported(lake: Lake, feed: SnapshotFeed) -> None:
 def test_no_snapshot_yet_is_said(lake: Lake, feed: SnapshotFeed) -> None:
     with pytest.raises(IngestError, match="no snapshot of sites"):
         ingest_snapshot(lake, feed)
+
+
+def test_a_file_does_not_bring_back_who_was_forgotten(lake: Lake, feed: SnapshotFeed) -> None:
+    subject = "customProperties: [{property: scale.subject, value: user}]"
+    contract = CONTRACT.replace("primaryKey: true", f"primaryKey: true, {subject}")
+    feed.contract_path.write_text(contract)
+    SuppressionList(lake).add([], person=("user", "2"))
+    write(feed, "2013-01-01.jsonl", range(1, 4))
+
+    report = ingest_snapshot(lake, feed)
+
+    assert ids(lake) == [1, 3]
+    assert (report.num_received, report.num_accepted) == (2, 2)

@@ -35,6 +35,8 @@ class Staged:
     num_received: int = 0
     num_accepted: int = 0
     num_quarantined: int = 0
+    num_erased: int = 0
+    num_erased_refused: int = 0
     num_bytes: int = 0
 
 
@@ -84,6 +86,9 @@ class TableCapture(Ingestion):
         )
         decoded = self.decode(staged.contract, piece)
         self._stage(staged, decoded.accepted, decoded.quarantined)
+        staged.num_erased += decoded.num_erased
+        staged.num_erased_refused += decoded.num_erased_refused
+        staged.num_received += decoded.num_erased + decoded.num_erased_refused
         staged.num_bytes += piece.num_bytes
 
     def add_rows(self, rows: pa.Table) -> None:
@@ -105,13 +110,20 @@ class TableCapture(Ingestion):
             num_bytes=staged.num_bytes,
         )
         number = positions.counter(self.accepted, name, "batch") + 1
-        if positions.counter(self.quarantine, name, "batch") < number:
+        erased_refused = staged.num_erased_refused
+        if positions.counter(self.quarantine, name, "batch") == number:
+            erased_refused = last_metadata(self.quarantine).get("erased", 0)
+        else:
             append_staged(
                 self.quarantine,
                 staged.quarantined,
                 positions={positions.counter_app(name, "batch"): number},
                 metadata=self._batch_metadata(
-                    [summary], staged.contract, staged.contract_text, staged.num_quarantined
+                    [summary],
+                    staged.contract,
+                    staged.contract_text,
+                    staged.num_quarantined,
+                    erased_refused,
                 ),
             )
         fault_point("after_quarantine")
@@ -120,6 +132,7 @@ class TableCapture(Ingestion):
             "quarantined": staged.num_quarantined,
             "duplicates": 0,
             "ignored": 0,
+            "erased": staged.num_erased + erased_refused,
         }
         after_apps = positions.apps(name, summary.positions_after)
         append_staged(

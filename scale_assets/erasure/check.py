@@ -1,0 +1,77 @@
+"""Proof that a person is gone: every file of the scope is decoded and searched."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scale_assets.erasure.databases import found_in_duckdb, found_in_sqlite
+from scale_assets.erasure.delta_log import found_in_log
+from scale_assets.erasure.parquet_search import found_in_parquet
+from scale_assets.erasure.person import Feed, Person
+from scale_assets.erasure.scope import Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residue:
+    """Where something of the person still is."""
+
+    path: str
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What was searched and what was found."""
+
+    num_files: int
+    num_bytes: int
+    residues: tuple[Residue, ...]
+
+
+def check_scope(scope: Scope, person: Person) -> Checked:
+    """Search every file: columns, dictionaries and footers, logs, databases, and plain bytes."""
+    num_files, num_bytes = 0, 0
+    residues = []
+    for path in _files(scope):
+        num_files += 1
+        num_bytes += path.stat().st_size
+        residues += [
+            Residue(path=str(path), where=where)
+            for where in dict.fromkeys(_search(path, scope, person))
+        ]
+    return Checked(num_files=num_files, num_bytes=num_bytes, residues=tuple(residues))
+
+
+def _files(scope: Scope) -> Iterator[Path]:
+    folders = [Path(scope.lake.root), *scope.folders]
+    found = {path.resolve() for folder in folders for path in folder.rglob("*") if path.is_file()}
+    for database in (scope.online_path, scope.warehouse_path):
+        found |= {path.resolve() for path in database.parent.glob(f"{database.name}*")}
+    return iter(sorted(found))
+
+
+def _search(path: Path, scope: Scope, person: Person) -> Iterator[str]:
+    if path.parent.name == "_delta_log":
+        yield from found_in_log(path, person)
+    elif path.suffix == ".parquet":
+        yield from found_in_parquet(path, person, quarantine_of=_feed_of(path, scope))
+    elif path == scope.online_path.resolve():
+        yield from found_in_sqlite(path, person, scope.views)
+    elif path == scope.warehouse_path.resolve():
+        yield from found_in_duckdb(path, person)
+    else:
+        yield from found_in_bytes(path, person)
+
+
+def found_in_bytes(path: Path, person: Person) -> Iterator[str]:
+    """Places in a file without a format that we know."""
+    pattern = person.pattern
+    if pattern is not None and (found := pattern.search(path.read_bytes())):
+        yield f"byte {found.start()}"
+
+
+def _feed_of(path: Path, scope: Scope) -> Feed | None:
+    for feed in scope.feeds:
+        if path.is_relative_to(Path(scope.lake.uri(feed.quarantine_table)).resolve()):
+            return feed
+    return None

@@ -1,0 +1,41 @@
+"""What erasure reaches: the lake, files of datasets and predictions, online store, warehouse."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scale_assets.erasure.person import Feed
+from scale_assets.features.repo import ViewDeclaration
+from scale_assets.lake import Lake
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfReach:
+    """Something that may still hold the person, and what is to be done about it."""
+
+    what: str
+    where: str
+    todo: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """The places named in every statement; nothing else is touched or searched."""
+
+    lake: Lake
+    feeds: Sequence[Feed]
+    views: Sequence[ViewDeclaration]
+    folders: Sequence[Path]  # of datasets, predictions, releases
+    online_path: Path
+    warehouse_path: Path
+    out_of_reach: Sequence[OutOfReach]
+    refuse_if_busy: Callable[[], None]  # raises while something derives tables from others
+
+    def names(self) -> list[str]:
+        """The places, as a statement lists them."""
+        return [
+            self.lake.root,
+            *(str(folder) for folder in self.folders),
+            str(self.online_path),
+            str(self.warehouse_path),
+        ]
