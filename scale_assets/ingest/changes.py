@@ -56,6 +56,9 @@ class ChangeFeed(Feed):
         """Number the changes of each lsn, those set aside included: they keep their place."""
         refused = part.quarantined
         has_place = pc.is_valid(refused[LSN.name])
+        if not pc.any(has_place).as_py():
+            already = changes_before(part.accepted, tables, place=piece.place)
+            return replace(part, accepted=numbered(part.accepted, already=already))
         columns = ["_position", LSN.name, TX_ORDINAL.name]
         both = pa.concat_tables(
             [part.accepted.select(columns), refused.select(columns).filter(has_place)]
