@@ -44,6 +44,8 @@ def test_a_line_of_theirs(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
+        b'{"browser": 7}',
+        b'{"user": null, "browser": "a", "item": 7}',
         b'{"user": 8, "item": 7}',
         b'{"user": 77}',
         b'{"user": 17, "x',
