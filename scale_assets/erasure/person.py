@@ -81,11 +81,10 @@ class Person:
 
     def owns_line(self, raw: bytes, contract: Contract) -> bool:
         """Whether a raw line is theirs, by its fields or, where it has none, by its bytes."""
-        fields = contract.subject_fields(self.subject)
         return belongs_to(
             raw,
-            fields,
-            is_id=self.ids.__contains__,
+            contract.subject_fields(),
+            is_id=lambda kind, text: kind == self.subject and text in self.ids,
             or_bytes=lambda line: any(mentions(line, each) for each in self.ids),
         )
 

@@ -2,19 +2,18 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 TOKEN = re.compile(rb"[A-Za-z0-9_.@+-]+|[^\x00-\x7f]+")
 
 
-def ids_in(raw: bytes, names: Iterable[str]) -> set[str]:
-    """The values under these names, at any depth, as text; none where the line is no JSON."""
-    wanted = frozenset(names)
-    found: set[str] = set()
+def ids_in(raw: bytes, names: Collection[str]) -> set[tuple[str, str]]:
+    """Each of these names with the values under it, at any depth, as text; none of no JSON."""
+    found: set[tuple[str, str]] = set()
 
     def note(pairs: list[tuple[str, Any]]) -> None:
-        found.update(value for name, value in pairs if name in wanted and isinstance(value, str))
+        found.update(pair for pair in pairs if pair[0] in names and isinstance(pair[1], str))
 
     try:
         json.loads(raw, object_pairs_hook=note, parse_int=str, parse_float=str)
@@ -25,20 +24,21 @@ def ids_in(raw: bytes, names: Iterable[str]) -> set[str]:
 
 def belongs_to(
     raw: bytes,
-    names: Iterable[str],
-    is_id: Callable[[str], bool],
+    fields: Mapping[str, str],
+    is_id: Callable[[str, str], bool],
     or_bytes: Callable[[bytes], bool] = lambda _: False,
 ) -> bool:
-    """Whether a line is that of a person.
+    """Whether a line is that of a person; ``fields`` are the identifying ones and their kinds.
 
-    Where it names somebody under the declared fields, that decides. Else (no JSON, or the field is
-    not there) whatever stands in it alone counts, and what ``or_bytes`` says of the line.
+    Where it names somebody under these, that decides (``is_id`` of kind and value). Else (no JSON,
+    or no such field) whatever stands in it alone counts, and what ``or_bytes`` says of the line.
     """
-    named = ids_in(raw, names)
+    named = ids_in(raw, fields)
     if named:
-        return any(is_id(value) for value in named)
+        return any(is_id(fields[name], value) for name, value in named)
     tokens = {token.decode(errors="replace") for token in TOKEN.findall(raw)}
-    return any(is_id(token) for token in tokens) or or_bytes(raw)
+    kinds = set(fields.values())
+    return any(is_id(kind, token) for token in tokens for kind in kinds) or or_bytes(raw)
 
 
 def is_json(raw: bytes) -> bool:

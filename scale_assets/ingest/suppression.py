@@ -68,12 +68,7 @@ def without_forgotten(
     """Rows that belong to nobody on the list: accepted ones, and raw lines that were refused."""
     kept = accepted.filter(pa.array(~_is_forgotten(contract, accepted, forgotten)))
     fields = contract.subject_fields()
-    kinds = sorted(set(fields.values()))
-
-    def is_id(text: str) -> bool:
-        return any(forgotten.has(kind, text) for kind in kinds)
-
-    stays = [not belongs_to(raw, fields, is_id) for raw in refused["raw"].to_pylist()]
+    stays = [not belongs_to(raw, fields, forgotten.has) for raw in refused["raw"].to_pylist()]
     return kept, refused.filter(pa.array(stays, pa.bool_()))
 
 
