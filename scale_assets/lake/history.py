@@ -2,13 +2,13 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from scale_assets.lake.commits import METADATA_KEY
+from scale_assets.lake.files import commit_name, log_files, log_names
+from scale_assets.lake.settle import METADATA_KEY
 
 PartitionValues = dict[str, str | None]
 
@@ -54,12 +54,11 @@ def partitions_added_since(handle: DeltaTable, version: int | None) -> list[Part
     far enough, every partition counts: too many are safe, too few would lose a late row.
     """
     first = 0 if version is None else version + 1
-    log = Path(handle.table_uri.removeprefix("file://"), "_delta_log")
-    commits = [log / f"{number:020}.json" for number in range(first, handle.version() + 1)]
-    if not all(commit.exists() for commit in commits):
+    commits = [commit_name(number) for number in range(first, handle.version() + 1)]
+    if not set(commits) <= set(log_names(handle)):
         return [dict(values) for values in _distinct(_partitions_now(handle))]
     found: list[PartitionValues] = []
-    for commit in commits:
+    for commit in log_files(handle, commits):
         for line in commit.read_bytes().splitlines():
             added = json.loads(line).get("add")
             if added and added["dataChange"]:
