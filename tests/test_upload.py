@@ -13,7 +13,7 @@ import pytest
 from scale_assets.lake.s3 import MIB, S3Options, S3Place
 from scale_assets.upload import UploadRefused, upload_files
 from tests.lake.conftest import faults, s3_options, s3_root
-from tests.lake.store import Fault, Faults, is_complete
+from tests.lake.store import Fault, Faults
 
 __all__ = ["faults", "s3_options", "s3_root"]
 pytestmark = pytest.mark.slow
@@ -87,7 +87,7 @@ def test_a_completion_whose_reply_was_lost_is_noticed(
     file: Path, s3_root: str, s3_options: S3Options, faults: Faults
 ) -> None:
     options = replace(s3_options, endpoint_url=faults.url, timeout_seconds=1.0)
-    with faults.injected(Fault(is_complete, "lost")) as fault:
+    with faults.injected(Fault("complete", "lost")) as fault:
         list(upload_files([file], to=s3_root, options=options))
     assert fault.hit == 1
     assert stored(s3_options, s3_root, "raw.bin") == file.read_bytes()

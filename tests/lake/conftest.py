@@ -46,5 +46,5 @@ def faults(s3_server: Server) -> Iterator[Faults]:
 
 @pytest.fixture
 def faulty_lake(s3_root: str, s3_options: S3Options, faults: Faults) -> Lake:
-    options = replace(s3_options, endpoint_url=faults.url, timeout_seconds=1.0)
+    options = replace(s3_options, endpoint_url=faults.url, timeout_seconds=2.0)
     return Lake(s3_root, s3=options)

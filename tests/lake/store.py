@@ -1,22 +1,30 @@
-"""A proxy in front of an S3 store that fails chosen requests in chosen ways."""
+"""A proxy in front of an S3 store that fails chosen requests in chosen ways.
+
+It is a process of its own: delta-rs keeps Python's other threads from running while it waits.
+"""
 
 import http.client
+import json
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 SILENCE_SECONDS = 3.0
+CONTROL = "/control-of-the-proxy"
 
 
 @dataclass
 class Fault:
-    """Fails the first ``times`` requests that match; "lost" does the request, then gives no reply."""
+    """Fails the first ``times`` requests of a point; "lost" does the request and keeps the reply."""
 
-    matches: Callable[[str, str], bool]  # method, path with query
+    point: str  # "write", "complete", "commit"
     kind: str  # "429", "500", "timeout", "lost"
     times: int = 1
     hit: int = 0
@@ -24,29 +32,24 @@ class Fault:
 
 @dataclass
 class Faults:
-    """What the proxy injects now."""
+    """The running proxy; its URL takes what the store's takes."""
 
     url: str
-    active: list[Fault] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def injected(self, fault: Fault) -> Iterator[Fault]:
-        self.active = [fault]
+        self._put(fault)
         try:
             yield fault
         finally:
-            self.active = []
+            fault.hit = self._put(None)["hit"]
 
-    def for_request(self, method: str, path: str) -> str | None:
-        with self.lock:
-            self.requests.append(f"{method} {path}")
-            for fault in self.active:
-                if fault.hit < fault.times and fault.matches(method, path):
-                    fault.hit += 1
-                    return fault.kind
-        return None
+    def _put(self, fault: Fault | None) -> dict[str, int]:
+        data = json.dumps(asdict(fault) if fault else None).encode()
+        request = urllib.request.Request(self.url + CONTROL, data=data, method="PUT")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            said: dict[str, int] = json.load(answer)
+        return said
 
 
 def is_data_write(method: str, path: str) -> bool:
@@ -79,7 +82,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def forward(self) -> None:
         body = self._body()
-        kind = self.server.faults.for_request(self.command, self.path)
+        if self.path == CONTROL:
+            self._answer(200, {}, self.server.exchanged(body))
+            return
+        kind = self.server.kind_of_fault(self.command, self.path)
         if kind in ("429", "500"):
             self._answer(int(kind), {}, b"")
             return
@@ -141,7 +147,24 @@ class _Proxy(ThreadingHTTPServer):
     def __init__(self, upstream: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = upstream
-        self.faults = Faults(url=f"http://127.0.0.1:{self.server_port}")
+        self.fault: Fault | None = None
+        self.lock = threading.Lock()
+
+    def exchanged(self, body: bytes) -> bytes:
+        """Take another fault, or none; what came of the last one."""
+        given = json.loads(body)
+        with self.lock:
+            hit = self.fault.hit if self.fault else 0
+            self.fault = Fault(**given) if given else None
+        return json.dumps({"hit": hit}).encode()
+
+    def kind_of_fault(self, method: str, path: str) -> str | None:
+        with self.lock:
+            fault = self.fault
+            if fault is None or fault.hit >= fault.times or not POINTS[fault.point](method, path):
+                return None
+            fault.hit += 1
+            return fault.kind
 
     def handle_error(self, *_: object) -> None:
         """A client that gave up is what these tests are about."""
@@ -149,13 +172,16 @@ class _Proxy(ThreadingHTTPServer):
 
 @contextmanager
 def faulty(upstream: str) -> Iterator[Faults]:
-    """The proxy, until the end; its URL takes what the store's takes."""
-    proxy = _Proxy(upstream)
-    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield proxy.faults
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
-        thread.join()
+    """The proxy, until the end."""
+    command = [sys.executable, "-m", "tests.lake.store", upstream]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield Faults(process.stdout.readline().strip())
+        process.kill()
+
+
+if __name__ == "__main__":
+    proxy = _Proxy(sys.argv[1])
+    sys.stdout.write(f"http://127.0.0.1:{proxy.server_port}\n")
+    sys.stdout.flush()
+    proxy.serve_forever()

@@ -24,10 +24,9 @@ def test_every_row_is_there_once(
     for number in range(REPEATS):
         table = f"appended_{number}"
         s3_lake.create(table, rows().schema)
-        with faults.injected(Fault(POINTS[point], kind, times=1 + number % 2)) as fault:
+        with faults.injected(Fault(point, kind, times=1 + number % 2)) as fault:
             faulty_lake.append_once(table, rows(), positions={"feed": 1})
         assert fault.hit == fault.times
-
         assert s3_lake.read(table).equals(rows())
         assert s3_lake.position(table, "feed") == 1
         assert s3_lake.version(table) == 1
@@ -39,7 +38,7 @@ def test_a_replaced_table_holds_its_rows_once(
 ) -> None:
     few = rows().slice(0, 5)
     s3_lake.overwrite("replaced", few)
-    with faults.injected(Fault(POINTS["commit"], kind)) as fault:
+    with faults.injected(Fault("commit", kind)) as fault:
         faulty_lake.overwrite("replaced", few)
     assert fault.hit == 1
     assert s3_lake.read("replaced").equals(few)
@@ -51,7 +50,7 @@ def test_a_lost_merge_is_in_the_table_once(
 ) -> None:
     s3_lake.upsert("merged", pa.table({"k": [1, 2], "v": ["a", "b"]}), keys=["k"])
     before = s3_lake.version("merged")
-    with faults.injected(Fault(POINTS["commit"], "lost")) as fault:
+    with faults.injected(Fault("commit", "lost")) as fault:
         faulty_lake.upsert("merged", pa.table({"k": [2, 3], "v": ["B", "c"]}), keys=["k"])
     assert fault.hit == 1
     found = sorted(s3_lake.read("merged").to_pylist(), key=lambda row: row["k"])
