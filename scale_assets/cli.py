@@ -311,6 +311,26 @@ def down(
 
 
 @app.command()
+def upload(
+    files: Annotated[list[Path], typer.Argument(help="Files of this machine.")],
+    *,
+    to: Annotated[str, typer.Option(help="Where to, as s3://bucket/prefix.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace other files of these names.")
+    ] = False,
+) -> None:
+    """Put large files into the S3 store in parts, verified; interrupted, it goes on from there."""
+    from scale_assets.upload import upload_files
+
+    options = load_settings().s3
+    for sent in upload_files(files, to=to, options=options, overwrite=overwrite):
+        how = "was there" if sent.parts is None else f"{sent.parts.num_sent} parts sent"
+        if sent.parts is not None and sent.parts.num_found:
+            how += f", {sent.parts.num_found} were there"
+        Console().line(f"{sent.url}  {sent.num_bytes:,} bytes  sha256 {sent.sha256}  {how}")
+
+
+@app.command()
 def report() -> None:
     """Write the HTML report of what the lake, the models and the runs hold now."""
     from scale_assets.report import write_report

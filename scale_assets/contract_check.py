@@ -26,7 +26,7 @@ def check_contracts(settings: Settings, names: Sequence[str], console: Console) 
     unknown = sorted(set(names) - feeds.keys())
     if unknown:
         raise BreakingContracts(f"no feed is named {unknown}; there are {sorted(feeds)}")
-    lake = Lake(settings.lake_dir)
+    lake = Lake(settings.lake_dir, s3=settings.s3)
     verdicts = [check_contract(lake, feeds[name]) for name in names or feeds]
     for verdict in verdicts:
         for line in verdict.lines():

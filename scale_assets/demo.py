@@ -179,7 +179,7 @@ def ask_server(settings: Settings, console: Console) -> None:
     if not released:
         console.line("  no model is released yet: replay further with a later --until")
         return
-    registration_id = busiest_registration(Lake(settings.lake_dir))
+    registration_id = busiest_registration(Lake(settings.lake_dir, s3=settings.s3))
     with running_server(settings) as url:
         for model, path, body in (
             ("withdrawal", "/v1/predict/withdrawal", {"registration_id": registration_id}),
@@ -260,7 +260,7 @@ def post(url: str, body: dict[str, Any]) -> Any:
 
 
 def print_next_steps(settings: Settings, console: Console) -> None:
-    registration_id = busiest_registration(Lake(settings.lake_dir))
+    registration_id = busiest_registration(Lake(settings.lake_dir, s3=settings.s3))
     body = json.dumps({"registration_id": registration_id})
     base = f"http://{settings.serve_host}:{settings.serve_port}"
     console.heading("Done. Go on with")

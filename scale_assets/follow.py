@@ -53,7 +53,7 @@ class Ingestor:
         self.definitions = definitions
         self.context = RunlessContext(instance)
         self.settings = settings
-        self.lake = Lake(settings.lake_dir)
+        self.lake = Lake(settings.lake_dir, s3=settings.s3)
 
     def declared(self, names: Sequence[str]) -> list[Declared]:
         """The event streams and change feeds of these names.

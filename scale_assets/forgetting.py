@@ -52,7 +52,16 @@ def forget_person(
 def scope_of(
     definitions: dg.Definitions, instance: dg.DagsterInstance, settings: Settings
 ) -> Scope:
-    """Everything that the project declares and where it is."""
+    """Everything that the project declares and where it is.
+
+    Raises:
+        ErasureError: The lake is in a store, whose old versions this does not reach yet.
+    """
+    if settings.is_lake_remote:
+        raise ErasureError(
+            f"SCALE_LAKE_ROOT={settings.lake_dir} is in a store; forgetting reaches lakes in a "
+            "folder of this machine only, so nothing was removed"
+        )
     components = declared_components(definitions)
     feeds = [feed for component in components for feed in _feeds(component)]
     views = [

@@ -30,7 +30,7 @@ class LakeResource(dg.ConfigurableResource):
     root: str
 
     def lake(self) -> Lake:
-        return Lake(self.root)
+        return Lake(self.root, s3=load_settings().s3 if "://" in self.root else None)
 
 
 class SparkResource(dg.ConfigurableResource):

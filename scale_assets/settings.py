@@ -3,17 +3,22 @@
 Every field can be set as ``SCALE_<NAME>`` in the environment or in a ``.env`` file of the project.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from scale_assets.errors import ScaleError
+
+if TYPE_CHECKING:
+    from scale_assets.lake.s3 import S3Options
 
 
 def project_dir() -> Path:
@@ -170,6 +175,24 @@ class Settings(BaseSettings):
         default=None, description="PEM file of the authority that signed its certificate."
     )
 
+    s3_endpoint_url: str | None = Field(
+        default=None, description="Where the lake's S3 store answers, if not in AWS."
+    )
+    s3_region: str | None = Field(
+        default=None, description="Region of its bucket; empty means the AWS default chain's."
+    )
+    s3_access_key_id: str | None = Field(
+        default=None, description="Access key; empty means the AWS default chain, such as a role."
+    )
+    s3_secret_access_key: SecretStr | None = Field(default=None, description="Its secret.")
+    s3_timeout_seconds: float = Field(default=30, gt=0, description="Of one request to it.")
+    s3_part_mib: int = Field(
+        default=16, ge=5, le=5120, description="Larger files go up in parts of this many MiB."
+    )
+    s3_cache_gib: float = Field(
+        default=20, gt=0, description="Size of the lake's mirror in <data_dir>/cache, in GiB."
+    )
+
     kinesis_region: str | None = Field(
         default=None, description="AWS region of the Kinesis streams; empty means boto3's own."
     )
@@ -201,6 +224,27 @@ class Settings(BaseSettings):
     @property
     def lake_dir(self) -> str:
         return self.lake_root or str(self.data_dir / "lake")
+
+    @property
+    def s3(self) -> "S3Options":
+        """How to reach an S3 store; with its secret, so never to be shown."""
+        from scale_assets.lake.s3 import S3Options
+
+        secret = self.s3_secret_access_key
+        return S3Options(
+            cache_dir=str(self.data_dir / "cache"),
+            cache_gib=self.s3_cache_gib,
+            endpoint_url=self.s3_endpoint_url,
+            region=self.s3_region,
+            access_key_id=self.s3_access_key_id,
+            secret_access_key=None if secret is None else secret.get_secret_value(),
+            timeout_seconds=self.s3_timeout_seconds,
+            part_mib=self.s3_part_mib,
+        )
+
+    @property
+    def is_lake_remote(self) -> bool:
+        return "://" in self.lake_dir
 
     @property
     def warehouse_path(self) -> Path:
@@ -271,6 +315,7 @@ class Settings(BaseSettings):
             "SCALE_ONLINE_STORE_PATH": str(self.online_store_path),
             "SCALE_FEATURE_REGISTRY_PATH": str(self.feature_registry_path),
             "SCALE_LAKE_ROOT": self.lake_dir,
+            "SCALE_LAKE_S3": json.dumps(asdict(self.s3)) if self.is_lake_remote else "",
             **(SPARK_ON_LOOPBACK if self.spark_master.startswith("local") else {}),
             "DAGSTER_EVENT_BATCH_SIZE": "1000",  # one log transaction for a step's dates
             **TELEMETRY_OFF,

@@ -1,5 +1,6 @@
 """What settings hand on to libraries that read the environment themselves."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,14 @@ def test_a_value_that_is_none_is_named_and_not_shown(
         load_settings()
 
     assert value not in str(refused.value)
+
+
+def test_the_stores_secret_reaches_feast_and_is_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCALE_S3_SECRET_ACCESS_KEY", "hidden")
+    settings = Settings(data_dir=tmp_path, lake_root="s3://lake/x", s3_access_key_id="me")
+    assert "hidden" not in repr(settings)
+    assert "hidden" not in repr(settings.s3)
+    assert json.loads(settings.exported()["SCALE_LAKE_S3"])["secret_access_key"] == "hidden"
+    assert Settings(data_dir=tmp_path).exported()["SCALE_LAKE_S3"] == ""

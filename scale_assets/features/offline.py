@@ -31,7 +31,7 @@ from scale_assets.errors import ScaleError
 from scale_assets.features.asof import AsOfView, connect, join_as_of, latest_rows
 from scale_assets.features.codec import to_micros
 from scale_assets.features.reader import quoted
-from scale_assets.lake import Lake
+from scale_assets.lake import Lake, S3Options
 
 
 class OfflineStoreError(ScaleError):
@@ -46,6 +46,8 @@ class LakeOfflineStoreConfig(FeastConfigBaseModel):
     )
     lake_root: StrictStr
     """Root of the Delta tables; a DeltaFormat source's path is a table below it."""
+    s3: S3Options | None = None
+    """How to reach the store of a root in S3; Settings.exported() writes it."""
     backfills: Literal["hidden", "visible"] = "hidden"
     """Whether a row whose created timestamp lies after the entity row's time may be used."""
     memory_limit: StrictStr | None = None
@@ -238,7 +240,7 @@ class _Relations:
     """Sources as SELECTs of one snapshot each; remembers the versions it chose."""
 
     def __init__(self, config: RepoConfig) -> None:
-        self._lake = Lake(config.offline_store.lake_root)
+        self._lake = Lake(config.offline_store.lake_root, s3=config.offline_store.s3)
         self._folder = config.repo_path or Path()
         self.versions: dict[str, int] = {}
 

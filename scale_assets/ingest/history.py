@@ -17,6 +17,7 @@ from scale_assets.ingest.news import NEWS, News
 from scale_assets.ingest.periods import THERE, continued, periods_sql
 from scale_assets.ingest.states import UNAVAILABLE, UTC_TIME, Facts, names
 from scale_assets.lake.commits import Part, rewrite
+from scale_assets.lake.files import local_files
 from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.history import rows_per_partition
 from scale_assets.lake.snapshots import files_table, relation_sql
@@ -63,7 +64,7 @@ def rewrite_history(handle: DeltaTable, contract: Contract, news: News) -> None:
 def _touched(handle: DeltaTable, contract: Contract, news: News) -> list[int]:
     """Segments that hold an open row of some key of the news."""
     there = relation_sql(
-        files=handle.file_uris(file_pruning_predicate=f"{SEGMENT.name} IS NOT NULL"),
+        files=local_files(handle, file_pruning_predicate=f"{SEGMENT.name} IS NOT NULL"),
         schema=arrow_schema(handle),
         partition_columns=[SEGMENT.name],
     )
@@ -99,7 +100,7 @@ def _rows(
 
 
 def _open_rows(handle: DeltaTable, segment: int) -> pa.Table:
-    files = handle.file_uris(file_pruning_predicate=f"{SEGMENT.name} = {segment}")
+    files = local_files(handle, file_pruning_predicate=f"{SEGMENT.name} = {segment}")
     schema = arrow_schema(handle)
     rows = files_table(files, schema.remove(schema.get_field_index(SEGMENT.name)))
     return rows.append_column(SEGMENT, pa.repeat(pa.scalar(segment, SEGMENT.type), len(rows)))

@@ -19,6 +19,7 @@ from scale_assets.ingest.states import (
     names,
     needed_schema,
 )
+from scale_assets.lake.files import fetched, local_files
 from scale_assets.lake.history import files_added_since
 from scale_assets.lake.snapshots import files_table, relation_sql
 
@@ -84,7 +85,7 @@ def all_changes(
     connection: "duckdb.DuckDBPyConnection", contract: Contract, changes: DeltaTable
 ) -> tuple[str, Facts, Shown]:
     """A SELECT of every change, what they hold, and what a table made of them shows."""
-    sql = changes_sql(contract, list(changes.file_uris()))
+    sql = changes_sql(contract, local_files(changes))
     ((has_truncates, unchanged, has_moves),) = connection.sql(facts_sql(sql)).fetchall()
     facts = Facts(
         has_truncates=has_truncates, unchanged=tuple(sorted(unchanged)), has_moves=has_moves
@@ -113,7 +114,7 @@ def new_changes(
     added = files_added_since(changes, earlier)
     if added is None:
         return Anew("changes were rewritten, removed or compacted")
-    rows = files_table(added, needed_schema(contract)).sort_by(IN_ORDER)
+    rows = files_table(fetched(changes, added), needed_schema(contract)).sort_by(IN_ORDER)
     facts = Facts.of(rows)
     reason = _why_not_added(contract, rows, facts, earlier=earlier, shown=shown)
     if reason is not None:
@@ -167,8 +168,8 @@ def _is_late(contract: Contract, rows: pa.Table, earlier: DeltaTable, shown: Sho
     if _nulls_first(oldest) > _nulls_first(shown.newest):
         return False
     reach = None if oldest[0] is None else f"lsn >= {oldest[0]}"
-    files = earlier.file_uris(file_pruning_predicate=reach)
-    recent = f"from ({changes_sql(contract, list(files))}) where {reach or 'true'}"
+    files = local_files(earlier, file_pruning_predicate=reach)
+    recent = f"from ({changes_sql(contract, files)}) where {reach or 'true'}"
     key, order = names(contract.primary_key), names(SORT)
     late = f"""
         with recent as (select {key}, op, {order} {recent}),

@@ -19,8 +19,8 @@ from scale_assets.contracts import Contract
 from scale_assets.contracts.change_schema import MOVED_FROM
 from scale_assets.ingest.raw_ids import belongs_to
 from scale_assets.lake import Lake
-from scale_assets.lake.commits import at_newest, commit_files, retried
-from scale_assets.lake.parquet_files import write_files
+from scale_assets.lake.commits import at_newest, commit_files, retried, written
+from scale_assets.lake.files import local_files
 from scale_assets.lake.snapshots import files_table
 
 SUPPRESSION_LIST = "suppression_list"
@@ -98,7 +98,7 @@ class SuppressionList:
                 return None
             self._handle = self.lake.open(SUPPRESSION_LIST)
         if at_newest(self._handle).version() != self._version:
-            self._rows = files_table(self._handle.file_uris(), SCHEMA)
+            self._rows = files_table(local_files(self._handle), SCHEMA)
             self._forgotten = _forgotten(self._rows)
             self._version = int(self._handle.version())
         return self._forgotten
@@ -119,7 +119,7 @@ class SuppressionList:
 
     def _add(self, ids: list[tuple[str, str]], person: tuple[str, str]) -> None:
         handle = self.lake.create(SUPPRESSION_LIST, SCHEMA)
-        rows = files_table(handle.file_uris(), SCHEMA)
+        rows = files_table(local_files(handle), SCHEMA)
         known = _forgotten(rows)
         salt = known.salt if known else secrets.token_bytes(32)
         digests = [(name, digest_of(salt, name, value)) for name, value in ids]
@@ -133,11 +133,10 @@ class SuppressionList:
             "forgotten_at": [datetime.now(UTC)] * len(new),
             "salt": [salt] * len(new),
         }
-        folder = handle.table_uri.removeprefix("file://")
         grown = pa.concat_tables([rows, pa.table(added, schema=SCHEMA)])
         commit_files(
             handle,
-            write_files(folder, grown, partition_by=[], schema=SCHEMA),
+            written(handle, grown, partition_by=[], schema=SCHEMA),
             schema=SCHEMA,
             partition_by=[],
             mode="overwrite",

@@ -4,23 +4,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
 from scale_assets.lake.errors import ConcurrentCommit
 from scale_assets.lake.faults import fault_point
+from scale_assets.lake.files import discard, folder, publish
 from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.parquet_files import write_files
+from scale_assets.lake.settle import METADATA_KEY, SERIAL_APP, settle
 
-METADATA_KEY = "scale"
-# Every commit of ours carries this transaction, so that two commits from the same snapshot always
-# conflict. delta-rs lets two whole-table overwrites from one snapshot both succeed otherwise.
-SERIAL_APP = "lake/serial"
+__all__ = ["METADATA_KEY", "SERIAL_APP", "Commit", "Part", "append", "commit_files", "rewrite"]
+
 MAX_ATTEMPTS = 20
 
 Item = TypeVar("Item")
@@ -59,26 +58,21 @@ def commit_files(
 
     Raises:
         ConcurrentCommit: Somebody committed since the handle read. Its files are now orphans.
+        StoreFault: The table is in a store that does not tell whether it took the commit.
     """
     fault_point("after_parquet")
-    serial = Transaction(SERIAL_APP, handle.version() + 1)
-    transactions = [Transaction(app, version) for app, version in (positions or {}).items()]
-    try:
+
+    def attempt(properties: CommitProperties) -> None:
         handle.create_write_transaction(
             list(actions),
             mode=mode,
             schema=Schema.from_arrow(schema),
             partition_by=list(partition_by),
             partition_filters=list(replace) if replace else None,
-            commit_properties=CommitProperties(
-                custom_metadata={METADATA_KEY: dict(metadata)} if metadata else None,
-                app_transactions=[serial, *transactions],
-            ),
+            commit_properties=properties,
         )
-    except CommitFailedError as error:
-        raise ConcurrentCommit(f"{handle.table_uri}: {error}") from error
-    handle.update_incremental()
-    return int(handle.version())
+
+    return settle(handle, attempt, positions=positions, metadata=metadata)
 
 
 def append(
@@ -97,27 +91,33 @@ def append(
     actions = stage(handle, data)
     try:
         version = append_staged(handle, actions, positions=positions, metadata=metadata)
-    except (ConcurrentCommit, DeltaError):
-        _discard(handle, actions)
+    except (ConcurrentCommit, DeltaError):  # the log has been asked: no commit names them
+        discard(handle, [action.path for action in actions])
         raise
     return Commit(version=version, num_rows=data.num_rows)
-
-
-def _discard(handle: DeltaTable, actions: Sequence[AddAction]) -> None:
-    """Delete staged files, unless the commit went through and only its reply was lost."""
-    folder = Path(handle.table_uri.removeprefix("file://"))
-    live = {uri.removeprefix("file://") for uri in DeltaTable(handle.table_uri).file_uris()}
-    for path in (folder / action.path for action in actions):
-        if str(path) not in live:
-            path.unlink(missing_ok=True)
 
 
 def stage(handle: DeltaTable, data: pa.Table) -> list[AddAction]:
     """Write rows as files that no reader sees until a commit names them."""
     fault_point("before_write")
-    folder = handle.table_uri.removeprefix("file://")
     partition_by = list(handle.metadata().partition_columns)
-    return write_files(folder, data, partition_by=partition_by, schema=arrow_schema(handle))
+    return written(handle, data, partition_by=partition_by, schema=arrow_schema(handle))
+
+
+def written(
+    handle: DeltaTable,
+    data: pa.Table | pa.RecordBatchReader,
+    *,
+    partition_by: Sequence[str],
+    schema: pa.Schema,
+    is_lasting: bool = True,
+) -> list[AddAction]:
+    """Files of these rows where the table is, for a commit to name."""
+    actions = write_files(
+        folder(handle), data, partition_by=partition_by, schema=schema, is_lasting=is_lasting
+    )
+    publish(handle, [action.path for action in actions])
+    return actions
 
 
 def append_staged(
@@ -153,11 +153,10 @@ def rewrite(
     schema = arrow_schema(handle)
     partition_by = list(handle.metadata().partition_columns)
     fault_point("before_write")
-    folder = handle.table_uri.removeprefix("file://")
 
     def write(part: Part) -> list[AddAction]:
-        return write_files(
-            folder,
+        return written(
+            handle,
             part.rows,
             partition_by=partition_by,
             schema=schema,

@@ -3,31 +3,30 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
 
 from scale_assets.lake.commits import at_newest
 from scale_assets.lake.errors import ConcurrentCommit
 from scale_assets.lake.fit import arrow_schema, new_columns
+from scale_assets.lake.places import Place
+from scale_assets.lake.remote import RemoteTable
 
 
-def created(uri: str, *, schema: pa.Schema, partition_by: Sequence[str]) -> DeltaTable:
-    """The table at ``uri``, made where there is none.
+def created(
+    place: Place, table: str, *, schema: pa.Schema, partition_by: Sequence[str]
+) -> DeltaTable:
+    """The table at a place, made where there is none.
 
     Raises:
         ConcurrentCommit: Another writer made it meanwhile; it is there on the next attempt.
     """
     try:
-        return DeltaTable.create(
-            uri,
-            schema=Schema.from_arrow(schema),
-            partition_by=list(partition_by),
-            mode="ignore",
-            # Retrying, delta-rs would commit the second creation on top of the first.
-            commit_properties=CommitProperties(max_commit_retries=0),
-        )
+        return place.create(table, Schema.from_arrow(schema), partition_by)
     except CommitFailedError as error:
-        raise ConcurrentCommit(f"{uri} was created by another writer meanwhile") from error
+        raise ConcurrentCommit(
+            f"{place.uri(table)} was created by another writer meanwhile"
+        ) from error
 
 
 def grown(handle: DeltaTable, table: str, *, schema: pa.Schema) -> DeltaTable:
@@ -53,9 +52,13 @@ def repartitioned(
     """The table as it is, or emptied where its partition columns are others."""
     if list(handle.metadata().partition_columns) == list(partition_by):
         return handle
-    return DeltaTable.create(
+    emptied = type(handle).create(
         handle.table_uri,
         schema=Schema.from_arrow(schema),
         partition_by=list(partition_by),
         mode="overwrite",
+        storage_options=handle.storage_options if isinstance(handle, RemoteTable) else None,
     )
+    if isinstance(handle, RemoteTable) and isinstance(emptied, RemoteTable):
+        return emptied.with_mirror(handle.mirror)
+    return emptied

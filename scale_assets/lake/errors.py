@@ -11,5 +11,9 @@ class MissingTable(LakeError):
     """No Delta table at this place yet."""
 
 
+class StoreFault(LakeError):
+    """The store refused a request for good, gave no answer, or holds other bytes than were sent."""
+
+
 class ConcurrentCommit(LakeError):
     """Another writer committed to the table after our handle read it; start again from reading."""

@@ -2,21 +2,20 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from scale_assets.lake.commits import METADATA_KEY
+from scale_assets.lake.files import commit_entry, commit_name, log_files, log_names
+from scale_assets.lake.settle import METADATA_KEY
 
 PartitionValues = dict[str, str | None]
 
 
 def is_cut_off(handle: DeltaTable) -> bool:
     """Whether the log before a later checkpoint went, and the handle's own version with it."""
-    log = Path(handle.table_uri.removeprefix("file://"), "_delta_log")
-    return not (log / f"{handle.version():020}.json").exists()
+    return commit_entry(handle, int(handle.version())) is None
 
 
 def num_rows(handle: DeltaTable) -> int:
@@ -60,12 +59,11 @@ def partitions_changed_since(handle: DeltaTable, version: int | None) -> list[Pa
     far enough, every partition counts: too many are safe, too few would lose a late row.
     """
     first = 0 if version is None else version + 1
-    log = Path(handle.table_uri.removeprefix("file://"), "_delta_log")
-    commits = [log / f"{number:020}.json" for number in range(first, handle.version() + 1)]
-    if not all(commit.exists() for commit in commits):
+    commits = [commit_name(number) for number in range(first, handle.version() + 1)]
+    if not set(commits) <= set(log_names(handle)):
         return [dict(values) for values in _distinct(_partitions_now(handle))]
     found: list[PartitionValues] = []
-    for commit in commits:
+    for commit in log_files(handle, commits):
         for line in commit.read_bytes().splitlines():
             action = json.loads(line)
             changed = action.get("add") or action.get("remove")

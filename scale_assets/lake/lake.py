@@ -10,11 +10,22 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from scale_assets.lake import history, parquet_files
-from scale_assets.lake.commits import Commit, Filter, append, at_newest, commit_files, retried
+from scale_assets.lake.commits import (
+    Commit,
+    Filter,
+    append,
+    at_newest,
+    commit_files,
+    retried,
+    written,
+)
 from scale_assets.lake.creation import created, grown, repartitioned
 from scale_assets.lake.errors import LakeError, MissingTable
+from scale_assets.lake.files import folder, local_files, publish
 from scale_assets.lake.fit import arrow_schema, delta_schema, fit
 from scale_assets.lake.merge import merge_rows
+from scale_assets.lake.places import place_of
+from scale_assets.lake.s3 import S3Options
 from scale_assets.lake.snapshots import relation_sql, snapshot_dataset
 from scale_assets.lake.widen import plan_evolution, widen
 
@@ -22,25 +33,32 @@ Rows: TypeAlias = pa.Table | pa.RecordBatchReader
 
 
 class Lake:
-    """Delta tables in folders below a root; a table's name is its path, such as "raw/clicks"."""
+    """Delta tables below a root; a table's name is its path, such as "raw/clicks".
 
-    def __init__(self, root: str | Path) -> None:
-        if "://" in str(root):
-            raise LakeError(f"lake root {root} is not a folder of this machine; give a local path")
-        self.root = str(Path(root).absolute())
+    The root is a folder, or ``s3://bucket/prefix`` together with how to reach the store. What is
+    in a store is read and written through a mirror, so that paths and SELECTs that a lake gives
+    are always of files on this machine.
+    """
+
+    def __init__(self, root: str | Path, *, s3: S3Options | None = None) -> None:
+        self._place = place_of(root, s3)
+        self.root = self._place.root
 
     # ---------------------------------------------------------------- reading
 
     def uri(self, table: str) -> str:
-        return str(Path(self.root, table))
+        return self._place.uri(table)
+
+    def staging_folder(self, table: str) -> Path:
+        """Where another engine may leave files for ``publish_parquet``: on the same disk."""
+        return self._place.staging_folder(table)
 
     def tables(self) -> list[str]:
         """Names of all tables below the root, sorted."""
-        root = Path(self.root)
-        return sorted(str(log.parent.relative_to(root)) for log in root.rglob("_delta_log"))
+        return self._place.tables()
 
     def exists(self, table: str) -> bool:
-        return DeltaTable.is_deltatable(self.uri(table))
+        return self._place.exists(table)
 
     def open(self, table: str, *, version: int | None = None) -> DeltaTable:
         """A handle on one snapshot, the newest unless a version is given.
@@ -50,7 +68,7 @@ class Lake:
         """
         if not self.exists(table):
             raise MissingTable(f"no table {table} in {self.root}; materialize it first")
-        return DeltaTable(self.uri(table), version=version)
+        return self._place.open(table, version)
 
     def version(self, table: str) -> int:
         return int(self.open(table).version())
@@ -67,7 +85,8 @@ class Lake:
         return history.rows_per_partition(self.open(table), column)
 
     def files(self, table: str, *, version: int | None = None) -> list[str]:
-        return list(self.open(table, version=version).file_uris())
+        """Paths of a snapshot's files on this machine."""
+        return local_files(self.open(table, version=version))
 
     def read(
         self,
@@ -87,7 +106,7 @@ class Lake:
         """A SELECT of exactly one snapshot, every column of its Delta type; empty tables too."""
         handle = self.open(table, version=version)
         return relation_sql(
-            files=handle.file_uris(),
+            files=local_files(handle),
             schema=arrow_schema(handle),
             partition_columns=handle.metadata().partition_columns,
         )
@@ -120,7 +139,9 @@ class Lake:
             LakeError: A column changed its type, or the partitioning differs.
         """
         handle = retried(
-            lambda: created(self.uri(table), schema=delta_schema(schema), partition_by=partition_by)
+            lambda: created(
+                self._place, table, schema=delta_schema(schema), partition_by=partition_by
+            )
         )
         if list(handle.metadata().partition_columns) != list(partition_by):
             raise LakeError(
@@ -186,9 +207,7 @@ class Lake:
         if not self.exists(table):
             self.create(table, schema, partition_by=partition_by)
         handle = repartitioned(self.open(table), schema=schema, partition_by=partition_by)
-        actions = parquet_files.write_files(
-            self.uri(table), data, partition_by=partition_by, schema=schema
-        )
+        actions = written(handle, data, partition_by=partition_by, schema=schema)
 
         def attempt() -> int:
             return commit_files(
@@ -218,9 +237,7 @@ class Lake:
         """
         handle = self.create(table, data.schema, partition_by=[partition_by])
         schema = arrow_schema(handle)
-        actions = parquet_files.write_files(
-            self.uri(table), data, partition_by=[partition_by], schema=schema
-        )
+        actions = written(handle, data, partition_by=[partition_by], schema=schema)
         touched = {action.partition_values[partition_by] for action in actions}
         touched |= {parquet_files.partition_text(key) for key in keys or ()}
         if None in touched:
@@ -260,20 +277,19 @@ class Lake:
         ("event_date", "<", "2013-01-08")]``; empty replaces the whole table.
         """
         handle = self.create(table, schema, partition_by=partition_by)
-        staged = list(
-            parquet_files.adopt_files(self.uri(table), Path(staged_dir), partition_by=partition_by)
-        )
+        staged = list(parquet_files.adopt_files(table, Path(staged_dir), partition_by=partition_by))
         for file, _, values in staged:
             parquet_files.refuse_outside(file, values, replace)
             parquet_files.refuse_other_schema(file, schema, partition_by)
         actions = [
             parquet_files.add_action(
-                parquet_files.move_into(self.uri(table), file, path),
+                parquet_files.move_into(folder(handle), file, path),
                 path=path,
                 partition_values=values,
             )
             for file, path, values in staged
         ]
+        publish(handle, [action.path for action in actions])
 
         def attempt() -> int:
             return commit_files(
@@ -297,8 +313,12 @@ class Lake:
         metadata: Mapping[str, Any] | None = None,
     ) -> int:
         """Update rows that share the keys, insert the others; keys must be unique in data."""
-        handle = self.create(table, data.schema)
-        return merge_rows(handle, fit(data, arrow_schema(handle)), keys=keys, metadata=metadata)
+
+        def attempt() -> int:
+            handle = self.create(table, data.schema)
+            return merge_rows(handle, fit(data, arrow_schema(handle)), keys=keys, metadata=metadata)
+
+        return retried(attempt)
 
 
 def _reached(handle: DeltaTable, app_id: str, version: int) -> bool:

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError
+from deltalake import CommitProperties, DeltaTable
 
-from scale_assets.lake.commits import METADATA_KEY, SERIAL_APP
 from scale_assets.lake.duckdb_types import quoted
-from scale_assets.lake.errors import ConcurrentCommit, LakeError
+from scale_assets.lake.errors import LakeError
 from scale_assets.lake.faults import fault_point
+from scale_assets.lake.settle import settle
 
 
 def merge_rows(
@@ -24,25 +23,27 @@ def merge_rows(
 
     Raises:
         LakeError: A key occurs twice in data, so that the outcome would depend on chance.
+        ConcurrentCommit: Somebody committed since the handle read.
     """
     repeated = data.group_by(list(keys)).aggregate([([], "count_all")])["count_all"]
     if any(count > 1 for count in repeated.to_pylist()):
         raise LakeError(f"upsert by {list(keys)}: some keys occur twice in the data; deduplicate")
-    (
-        handle.merge(
-            source=data,
-            predicate=_matches(keys),
-            source_alias="source",
-            target_alias="target",
-            commit_properties=CommitProperties(
-                custom_metadata={METADATA_KEY: dict(metadata)} if metadata else None
-            ),
+
+    def attempt(properties: CommitProperties) -> None:
+        (
+            handle.merge(
+                source=data,
+                predicate=_matches(keys),
+                source_alias="source",
+                target_alias="target",
+                commit_properties=properties,
+            )
+            .when_matched_update_all()
+            .when_not_matched_insert_all()
+            .execute()
         )
-        .when_matched_update_all()
-        .when_not_matched_insert_all()
-        .execute()
-    )
-    return int(handle.version())
+
+    return settle(handle, attempt, metadata=metadata)
 
 
 def merge_states(
@@ -64,13 +65,8 @@ def merge_states(
         ConcurrentCommit: Somebody committed since the handle read.
     """
     fault_point("before_write")
-    serial = Transaction(SERIAL_APP, handle.version() + 1)
-    properties = CommitProperties(
-        custom_metadata={METADATA_KEY: dict(metadata)},
-        app_transactions=[serial],
-        max_commit_retries=0,
-    )
-    try:
+
+    def attempt(properties: CommitProperties) -> None:
         (
             handle.merge(
                 source=data,
@@ -86,10 +82,10 @@ def merge_states(
             .when_not_matched_insert(updates=dict(inserts), predicate=f"NOT ({gone})")
             .execute()
         )
-    except CommitFailedError as error:
-        raise ConcurrentCommit(f"{handle.table_uri}: {error}") from error
+
+    version = settle(handle, attempt, metadata=metadata)
     fault_point("after_merge")
-    return int(handle.version())
+    return version
 
 
 def _matches(keys: Sequence[str]) -> str:

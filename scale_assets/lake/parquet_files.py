@@ -71,7 +71,7 @@ def write_files(
 
 
 def adopt_files(
-    folder: str, staged_dir: Path, *, partition_by: Sequence[str]
+    table: str, staged_dir: Path, *, partition_by: Sequence[str]
 ) -> Iterator[tuple[Path, str, PartitionValues]]:
     """The staged Parquet files, each with its path in the table and its partition values."""
     for staged in sorted(staged_dir.rglob("*.parquet")):
@@ -82,7 +82,7 @@ def adopt_files(
         if list(values) != list(partition_by):
             raise LakeError(
                 f"staged file {staged} is partitioned by {list(values)}, "
-                f"the table {folder} by {list(partition_by)}; stage it the table's way"
+                f"the table {table} by {list(partition_by)}; stage it the table's way"
             )
         yield staged, f"{partition_folder(values)}part-{uuid.uuid4()}.parquet", values
 

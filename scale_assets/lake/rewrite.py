@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from scale_assets.lake.commits import Filter, commit_files
+from scale_assets.lake.commits import Filter, commit_files, written
 from scale_assets.lake.faults import fault_point
 from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.history import last_metadata
-from scale_assets.lake.parquet_files import write_files
 from scale_assets.lake.snapshots import partition_filter, snapshot_dataset
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ def rewrite(
     fault_point("before_write")
     chosen = None if partitions is None else partition_filter(handle, partitions)
     reader = pa.RecordBatchReader.from_batches(schema, _changed(handle, change, chosen, schema))
-    folder = handle.table_uri.removeprefix("file://")
-    actions = write_files(folder, reader, partition_by=partition_by, schema=schema)
+    actions = written(handle, reader, partition_by=partition_by, schema=schema)
     return commit_files(
         handle,
         actions,

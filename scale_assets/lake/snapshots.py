@@ -7,6 +7,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from scale_assets.lake.duckdb_types import duckdb_type, literal, quoted
+from scale_assets.lake.files import folder, local_files
 from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.parquet_files import HIVE_NULL
 
@@ -23,7 +24,7 @@ def snapshot_dataset(handle: DeltaTable) -> "ds.Dataset":
     import pyarrow.dataset as ds  # brings pandas, which loading the definitions does without
 
     schema = arrow_schema(handle)
-    files = handle.file_uris()
+    files = local_files(handle)
     if not files:
         return ds.dataset(schema.empty_table())
     partitioning = ds.HivePartitioning(
@@ -36,7 +37,7 @@ def snapshot_dataset(handle: DeltaTable) -> "ds.Dataset":
         schema=schema,
         format="parquet",
         partitioning=partitioning,
-        partition_base_dir=handle.table_uri.removeprefix("file://"),
+        partition_base_dir=folder(handle),
     )
 
 

@@ -4,32 +4,34 @@
 """
 
 import json
-from pathlib import Path
+from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
+from scale_assets.lake.files import commit_name, log_files, log_names
+
 
 def transactions(handle: DeltaTable) -> dict[str, int]:
     """Application id to version, as of the handle's snapshot and not a commit later."""
-    log = Path(handle.table_uri.removeprefix("file://"), "_delta_log")
-    checkpoint = _newest_checkpoint(log, handle.version())
-    found = {} if checkpoint is None else _of_checkpoint(log, checkpoint)
+    checkpoint = _newest_checkpoint(log_names(handle), handle.version())
+    found = {} if checkpoint is None else _of_checkpoint(handle, checkpoint)
     first = 0 if checkpoint is None else checkpoint + 1
-    for version in range(first, handle.version() + 1):
-        for line in (log / f"{version:020}.json").read_bytes().splitlines():
+    commits = [commit_name(version) for version in range(first, handle.version() + 1)]
+    for commit in log_files(handle, commits):
+        for line in commit.read_bytes().splitlines():
             if b'"txn"' in line and (said := json.loads(line).get("txn")):
                 found[said["appId"]] = said["version"]
     return found
 
 
-def _newest_checkpoint(log: Path, at_most: int) -> int | None:
-    versions = (int(path.name[:20]) for path in log.glob("*.checkpoint.parquet"))
+def _newest_checkpoint(names: Sequence[str], at_most: int) -> int | None:
+    versions = (int(name[:20]) for name in names if name.endswith(".checkpoint.parquet"))
     return max((version for version in versions if version <= at_most), default=None)
 
 
-def _of_checkpoint(log: Path, version: int) -> dict[str, int]:
-    file = pq.ParquetFile(log / f"{version:020}.checkpoint.parquet")
-    table = file.read(columns=["txn"])
+def _of_checkpoint(handle: DeltaTable, version: int) -> dict[str, int]:
+    [path] = log_files(handle, [f"{version:020}.checkpoint.parquet"])
+    table = pq.ParquetFile(path).read(columns=["txn"])
     said = (row["txn"] for row in table.to_pylist())
     return {txn["appId"]: txn["version"] for txn in said if txn and txn["appId"] is not None}

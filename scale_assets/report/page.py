@@ -44,7 +44,7 @@ def write_report(settings: Settings) -> Path:
 
 def rows_section(settings: Settings) -> Iterator[str]:
     """What came in, what was set aside, and what every table holds."""
-    lake = Lake(settings.lake_dir)
+    lake = Lake(settings.lake_dir, s3=settings.s3)
     yield "<h2>Rows through each stage</h2>"
     yield table(
         ["stream", "received", "accepted", "quarantined", "duplicates"],
@@ -58,7 +58,7 @@ def rows_section(settings: Settings) -> Iterator[str]:
 
 def labels_section(settings: Settings) -> Iterator[str]:
     """Registrations and cancellations over calendar weeks."""
-    lake = Lake(settings.lake_dir)
+    lake = Lake(settings.lake_dir, s3=settings.s3)
     if not lake.exists("registrations"):
         return
     yield "<h2>Registrations and cancellations per week</h2>"

@@ -90,7 +90,7 @@ def materialize(
     made = transform(**snapshots, dates=dates, **params)
     rewrite = made if isinstance(made, Rewrite) else Rewrite(rows=made, dates=dates)
     schema = _arrow_schema(rewrite.rows)
-    with _staging_folder(lake.uri(table)) as folder:
+    with _staging_folder(lake.staging_folder(table)) as folder:
         stage(rewrite, folder=str(folder), partition_by=partition_by, sort_by=list(key))
         staged = time.monotonic()
         _refuse_repeated_keys(folder, table=table, key=key)
@@ -128,9 +128,8 @@ def _arrow_schema(rows: "DataFrame") -> pa.Schema:
 
 
 @contextmanager
-def _staging_folder(table_folder: str) -> Iterator[Path]:
-    """A fresh folder on the table's own disk, so that publishing renames instead of copying."""
-    staging = Path(table_folder, "_staging")
+def _staging_folder(staging: Path) -> Iterator[Path]:
+    """A fresh folder, without what killed runs left there."""
     staging.mkdir(parents=True, exist_ok=True)
     for left_behind in staging.iterdir():
         if time.time() - left_behind.stat().st_mtime > STALE_SECONDS:

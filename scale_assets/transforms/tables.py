@@ -17,6 +17,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scale_assets.errors import ScaleError
+from scale_assets.lake.files import folder, local_files
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -96,25 +97,25 @@ class Snapshot:
 
     def files(self, dates: DateRange | None = None) -> list[str]:
         """Files of this version, those of ``dates`` only when given; starts no Spark job."""
+        return self._delta.file_uris(file_pruning_predicate=self._within(dates))
+
+    def _within(self, dates: DateRange | None) -> "list[tuple[str, str, str]] | None":
         if dates is None:
-            return self._delta.file_uris()
-        first, last = dates.first.isoformat(), dates.last.isoformat()
-        return self._delta.file_uris(
-            file_pruning_predicate=[
-                (self.date_column, ">=", first),
-                (self.date_column, "<=", last),
-            ]
-        )
+            return None
+        return [
+            (self.date_column, ">=", dates.first.isoformat()),
+            (self.date_column, "<=", dates.last.isoformat()),
+        ]
 
     def read(self, dates: DateRange | None = None) -> "DataFrame":
         """Rows with the types that Delta declares; no file, no row, but every column."""
         from pyspark.sql.types import StructType
 
         schema = StructType.fromJson(json.loads(self._delta.schema().to_json()))
-        files = self.files(dates)
+        files = local_files(self._delta, file_pruning_predicate=self._within(dates))
         if not files:
             return self._spark.createDataFrame([], schema)
-        base = self._delta.table_uri
+        base = folder(self._delta)
         rows = self._spark.read.schema(schema).option("basePath", base).parquet(*files)
         for column, spelled in self._respelled_values().items():
             rows = rows.replace(spelled, subset=[column])

@@ -9,6 +9,7 @@ from deltalake.exceptions import CommitFailedError
 
 from scale_assets.lake import ConcurrentCommit, Lake
 from scale_assets.lake.creation import created, grown
+from scale_assets.lake.places import LocalFolder
 
 NARROW = pa.schema([("id", pa.int64())])
 WIDE = pa.schema([("id", pa.int64()), ("note", pa.string())])
@@ -40,10 +41,10 @@ def test_a_lost_race_says_that_it_can_be_tried_again(
     def conflicting(*_: object, **__: object) -> None:
         raise CommitFailedError("protocol changed")
 
-    handle = created(str(tmp_path / "x"), schema=NARROW, partition_by=())
+    handle = created(LocalFolder(str(tmp_path)), "x", schema=NARROW, partition_by=())
     monkeypatch.setattr("deltalake.table.TableAlterer.add_columns", conflicting)
     with pytest.raises(ConcurrentCommit, match="raw/x"):
         grown(handle, "raw/x", schema=WIDE)
     monkeypatch.setattr("deltalake.DeltaTable.create", conflicting)
     with pytest.raises(ConcurrentCommit, match="another writer"):
-        created(str(tmp_path / "y"), schema=NARROW, partition_by=())
+        created(LocalFolder(str(tmp_path)), "y", schema=NARROW, partition_by=())
