@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from scale_assets.lake import Lake, LakeError, S3Options
-from scale_assets.lake.history import partitions_added_since
+from scale_assets.lake.history import partitions_changed_since
 from scale_assets.lake.places import Bucket
 from scale_assets.lake.s3 import S3Place
 from scale_assets.lake.transactions import transactions
@@ -44,7 +44,7 @@ def test_it_reads_what_was_written_with_and_without_its_mirror(
             found = connection.sql(lake.duckdb_relation_sql("raw/x")).to_arrow_table()
         assert sorted_rows(found) == expected
         assert transactions(lake.open("raw/x"))["feed"] == 2
-        added = partitions_added_since(lake.open("raw/x"), 1)
+        added = partitions_changed_since(lake.open("raw/x"), 1)
         assert {each["p"] for each in added} == set(VALUES)
         assert lake.tables() == ["raw/x"]
 
