@@ -193,6 +193,11 @@ class Settings(BaseSettings):
         default=20, gt=0, description="Size of the lake's mirror in <data_dir>/cache, in GiB."
     )
 
+    postgres: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="DSN of each captured database: SCALE_POSTGRES__SHOP is that of 'shop'.",
+    )
+
     kinesis_region: str | None = Field(
         default=None, description="AWS region of the Kinesis streams; empty means boto3's own."
     )
