@@ -1,11 +1,9 @@
 """`scale ingest`: takes in what feeds have, once or for as long as it runs, and tells Dagster."""
 
 import logging
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import replace
 from threading import Event
 from typing import Any, TypeAlias
@@ -23,6 +21,7 @@ from scale_assets.ingest.revalidate import RevalidationReport, revalidate
 from scale_assets.instance import open_instance
 from scale_assets.lake import Lake
 from scale_assets.settings import Settings
+from scale_assets.signals import stopping_on_signals
 
 Declared: TypeAlias = EventStream | ChangeFeed
 
@@ -212,16 +211,3 @@ def _event(
 
 
 DATA_VERSION_TAG = "dagster/data_version"
-
-
-@contextmanager
-def stopping_on_signals() -> Iterator[Event]:
-    """An event that SIGTERM and SIGINT set, so that what is being committed is committed."""
-    stop = Event()
-    handled = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in handled}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,10 +1,7 @@
 """A run of a capture as Dagster sees it: what can be asked of it, its checks, its results."""
 
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from types import FrameType
+from contextlib import nullcontext
 
 import dagster as dg
 from pydantic import Field
@@ -21,6 +18,7 @@ from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.ingest.postgres.server import Health
 from scale_assets.ingest.postgres.spec import CaptureSpec
 from scale_assets.lake import Lake
+from scale_assets.signals import stopping_on_signals
 
 ACCOUNTED = "every_change_is_accounted_for"
 WITHIN_LIMIT = "quarantine_within_limit"
@@ -89,7 +87,7 @@ def run_capture(
     health = capture.health()
     for feed in feeds:
         yield _slot_check(feed, health)
-    with _stop_on_signals() if config.follow else nullcontext() as stop:
+    with stopping_on_signals() if config.follow else nullcontext() as stop:
         report = capture.run(
             resync=_chosen(feeds, config.resync),
             stop=stop,
@@ -186,25 +184,3 @@ def _committed(lake: Lake, feed: PostgresChanges) -> dg.AssetMaterialization:
 
 def _key(feed: PostgresChanges) -> dg.AssetKey:
     return dg.AssetKey(feed.table.split("/"))
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that is set when the process is asked to end.
-
-    Elsewhere than in a main thread, Dagster's own interruption ends the run.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def told(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

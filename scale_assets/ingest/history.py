@@ -16,7 +16,7 @@ from scale_assets.contracts import Contract
 from scale_assets.ingest.news import NEWS, News
 from scale_assets.ingest.periods import THERE, continued, periods_sql
 from scale_assets.ingest.states import UNAVAILABLE, UTC_TIME, Facts, names
-from scale_assets.lake.commits import Part, rewrite
+from scale_assets.lake.commits import Part, replace_partitions
 from scale_assets.lake.files import local_files
 from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.history import rows_per_partition
@@ -53,7 +53,7 @@ def rewrite_history(handle: DeltaTable, contract: Contract, news: News) -> None:
     """
     segments = _segments(handle)
     touched = sorted(segments) if len(segments) < 2 else _touched(handle, contract, news)
-    rewrite(
+    replace_partitions(
         handle,
         _rows(handle, contract, news, segments, touched),
         replace=[(SEGMENT.name, "in", [str(each) for each in touched])] if touched else None,

@@ -18,7 +18,15 @@ from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.parquet_files import write_files
 from scale_assets.lake.settle import METADATA_KEY, SERIAL_APP, settle
 
-__all__ = ["METADATA_KEY", "SERIAL_APP", "Commit", "Part", "append", "commit_files", "rewrite"]
+__all__ = [
+    "METADATA_KEY",
+    "SERIAL_APP",
+    "Commit",
+    "Part",
+    "append",
+    "commit_files",
+    "replace_partitions",
+]
 
 MAX_ATTEMPTS = 20
 
@@ -138,7 +146,7 @@ def append_staged(
     )
 
 
-def rewrite(
+def replace_partitions(
     handle: DeltaTable,
     parts: Iterable[Part],
     *,
