@@ -116,19 +116,25 @@ def write_events(folder: Path, num_events: int, *, bad_every: int = 0, part: int
     path = folder / f"{part}.jsonl"
     with path.open("w") as file:
         for n in range(num_events):
-            is_bad = bad_every and n % bad_every == 0
-            event = {
-                "event_id": f"FFF-2013J-{part}-{n:08}",
-                "event_time": "2013-10-07T00:00:00Z",
-                "received_at": "2013-10-08T00:00:00Z",
-                "presentation_id": "FFF-2013J",
-                "student_id": 1000 + n * 7919 % 20_000,
-                "site_id": 500_000 + n * 104_729 % 3000,
-                "num_clicks": 0 if is_bad else 1 + n % 9,
-                "event_order": n,
-            }
+            event = click(n, part=part)
+            if bad_every and n % bad_every == 0:
+                event["num_clicks"] = 0
             file.write(json.dumps(event) + "\n")
     return path
+
+
+def click(number: int, *, part: int = 0) -> dict[str, str | int]:
+    """An event as the reference pipeline's contract has it."""
+    return {
+        "event_id": f"FFF-2013J-{part}-{number:08}",
+        "event_time": "2013-10-07T00:00:00Z",
+        "received_at": "2013-10-08T00:00:00Z",
+        "presentation_id": "FFF-2013J",
+        "student_id": 1000 + number * 7919 % 20_000,
+        "site_id": 500_000 + number * 104_729 % 3000,
+        "num_clicks": 1 + number % 9,
+        "event_order": number,
+    }
 
 
 def run(name: str, file: Path, folder: Path) -> Timing:

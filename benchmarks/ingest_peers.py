@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field
 from scale_assets.ingest.events import EventFeed
 from scale_assets.ingest.feed import account, ingest
 from scale_assets.ingest.file_source import FilesSource
+from scale_assets.ingest.source import Source
 from scale_assets.lake import Lake
 
 CONTRACT = (
@@ -33,11 +34,11 @@ CONTRACT = (
 )
 
 
-def ours(file: Path, folder: Path) -> None:
-    """Contract, quarantine, deduplication, position: two exactly-once tables."""
-    feed = EventFeed(
+def clicks_feed(source: Source) -> EventFeed:
+    """The reference pipeline's clicks, from this source."""
+    return EventFeed(
         name="clicks",
-        source=FilesSource(file.parent),
+        source=source,
         contract_path=CONTRACT,
         table="raw/clicks",
         quarantine_table="raw/clicks_quarantine",
@@ -47,6 +48,11 @@ def ours(file: Path, folder: Path) -> None:
         end=date(2014, 1, 1),
         dedup_horizon_days=7,
     )
+
+
+def ours(file: Path, folder: Path) -> None:
+    """Contract, quarantine, deduplication, position: two exactly-once tables."""
+    feed = clicks_feed(FilesSource(file.parent))
     lake = Lake(str(folder))
     ingest(lake, feed)
     assert account(lake, feed).is_exact
