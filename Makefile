@@ -18,8 +18,8 @@ $(VENV)/.installed: pyproject.toml uv.lock setup.sh
 demo: setup ## the whole pipeline on real data; ARGS="--until 2014-06-01", "--all", "--tiny"
 	@$(BIN)/scale demo $(ARGS)
 
-test: setup ## the fast tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup ## the fast tests, two files at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: setup ## the slow and the fault-injection tests
 	@$(BIN)/python -m pytest -m "slow or fault" $(ARGS)

@@ -98,6 +98,7 @@ def take_in() -> None:
         every_seconds=1,
         report_seconds=1,
         accept_loss=False,
+        replay_quarantine=False,
     )
 
 
