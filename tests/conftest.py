@@ -1,7 +1,9 @@
 """Fixtures that several test folders share."""
 
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,28 @@ __all__ = ["jars_dir", "kafka_server", "postgres_server", "s3_server", "servers_
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    """What a test exports (``Settings.apply`` does) is gone after it."""
+@contextmanager
+def _put_back() -> Iterator[None]:
     before = dict(os.environ)
     yield
     os.environ.clear()
     os.environ.update(before)
+    for name in [each for each in sys.modules if each.partition(".")[0] == "shop"]:
+        del sys.modules[name]  # the next project of this name lies elsewhere
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _after_the_module() -> Iterator[None]:
+    """The same for what a fixture of a whole module exports."""
+    with _put_back():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _after_the_test() -> Iterator[None]:
+    """What a test exports (``Settings.apply`` does) or imports of a project is gone after it."""
+    with _put_back():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """`scale forget`: what a project declares is found, erased and proved from the command line."""
 
-import os
 import uuid
 from io import StringIO
 from pathlib import Path
@@ -74,7 +73,6 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     (folder / "visits.odcs.yaml").write_text(VISITS)
     for name in ("members", "people", "buyers"):
         (folder / f"{name}.odcs.yaml").write_text(MEMBERS.replace("members", name))
-    monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("SCALE_DATA_DIR", str(tmp_path / "data"))

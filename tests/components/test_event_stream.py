@@ -1,6 +1,5 @@
 """What materializing a stream logs, and what it holds back."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +62,6 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    monkeypatch.setattr(os, "environ", os.environ.copy())  # loading settings exports them
     monkeypatch.setenv("SCALE_DATA_DIR", str(tmp_path))
     with dg.DagsterInstance.ephemeral() as instance:
         yield Project(tmp_path, instance)

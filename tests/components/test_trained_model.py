@@ -4,7 +4,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +52,11 @@ def definitions(**changes: Any) -> dg.Definitions:
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write_dataset(folder / "training" / "toy" / "dataset", num_students=100)
-    before = {name: os.environ.get(name) for name in ("SCALE_DATA_DIR", "PYTHONPATH")}
     os.environ |= {"SCALE_DATA_DIR": str(folder), "PYTHONPATH": str(ROOT)}
-    yield folder
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
+    return folder
 
 
 def materialize(
