@@ -51,14 +51,11 @@ class SharedReading(KafkaReading):
         super()._move_to(topic, starts)
 
     def _on_assign(self, consumer: "Consumer", partitions: "list[TopicPartition]") -> None:
-        from confluent_kafka import OFFSET_END, TopicPartition
-
         self._assigned = tuple(sorted(each.partition for each in partitions))
         self._is_rebalanced = True
-        # At the end, where nothing comes from, until the next pass moves it.
-        consumer.assign(
-            [TopicPartition(each.topic, each.partition, OFFSET_END) for each in partitions]
-        )
+        # Nothing, until the next pass knows from where. A logical offset instead would have to be
+        # looked up, which librdkafka may do late: it then leaves the explicit one for that.
+        consumer.assign([])
 
     def _on_revoke(self, consumer: "Consumer", _partitions: "list[TopicPartition]") -> None:
         self._assigned = ()

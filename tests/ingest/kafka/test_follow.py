@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.events import EventFeed
@@ -66,6 +67,33 @@ def test_what_arrives_is_taken_soon_and_told(
 
     assert sum(report.num_received for report in reports) == 10
     assert account(lake, kafka_feed).is_exact
+
+
+def test_no_partition_is_ever_assigned_at_a_logical_offset(
+    lake: Lake,
+    kafka_feed: EventFeed,
+    broker: str,
+    topic: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """librdkafka looks those up, and may go there late, from where it was told to be since."""
+    assigned: list[int] = []
+
+    class Watched(Consumer):
+        def assign(self, partitions: list[TopicPartition]) -> None:
+            assigned.extend(each.offset for each in partitions)
+            super().assign(partitions)
+
+    monkeypatch.setattr("confluent_kafka.Consumer", Watched)
+    send(broker, topic, values(range(5)))
+    with following(lake, kafka_feed, lambda _report: None):
+        wait_for(lambda: num_rows(lake, kafka_feed) == 5)
+        with following(lake, kafka_feed, lambda _report: None):
+            send(broker, topic, values(range(5, 9)))
+            wait_for(lambda: num_rows(lake, kafka_feed) == 9)
+
+    assert len(assigned) >= 2
+    assert min(assigned) >= 0
 
 
 def test_two_followers_and_a_batch_run_take_everything_once(

@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import sys
 import time
 
 import pytest
@@ -49,4 +50,30 @@ def test_followers_join_leave_and_die(
     ingest(lake, real_feed)
 
     assert sender.acknowledged > 500
+    assert_exact(lake, real_feed, sent=sender.acknowledged)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("run", range(20))
+def test_a_follower_that_starts_on_a_busy_machine_skips_nothing(
+    lake: Lake, real_feed: EventFeed, address: str, topic: str, run: int
+) -> None:
+    """Four of fourteen runs lost a batch while assignments named logical offsets."""
+    make(address, topic, 6)
+    sender = Sender(address, topic, total=10_000_000, per_second=800)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        sender.start()
+        follower = start_follower(lake, real_feed, PACE)
+        time.sleep(14)
+        sender.stop.set()
+        sender.join()
+        end(follower)
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+    ingest(lake, real_feed)
+
     assert_exact(lake, real_feed, sent=sender.acknowledged)
