@@ -19,7 +19,8 @@ from urllib.parse import unquote
 
 import numpy as np
 import pyarrow.parquet as pq
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.measure import Comparison, machine
 from scale_assets.servers.kafka import Kafka

@@ -43,7 +43,8 @@ class Passing:
     @property
     def num_settled(self) -> int:
         """What the lines came to, as records received: a moved key is two."""
-        return self.rows.num_rows + self.num_ignored + self.num_erased
+        num_rows: int = self.rows.num_rows
+        return num_rows + self.num_ignored + self.num_erased
 
 
 class Revalidation:

@@ -160,7 +160,8 @@ def key_of(line: bytes) -> bytes:
 def create_topics(properties: Properties, prefix: str, num_partitions: int) -> None:
     """Make the topics that the cluster lacks."""
     from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import AdminClient, NewTopic
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
 
     admin = AdminClient(dict(properties), logger=log)
     wanted = [NewTopic(prefix + feed, num_partitions=num_partitions) for feed in STREAMS]
