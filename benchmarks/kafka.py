@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -41,16 +42,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     share = 5 if options.quick else 1
-    with tempfile.TemporaryDirectory(dir=".") as temporary, _broker(Path(temporary)) as address:
-        folder = Path(temporary).resolve() / "lake"
-        results = [
-            rate(address, folder, NUM_EVENTS // share, rounds=3 if options.quick else 5),
-            *lag(address, folder, seconds=STEADY_SECONDS // share),
-        ]
     if options.json:
         print(json.dumps(machine()))
-    for each in results:
-        print(each.as_json() if options.json else each.as_text())
+    with tempfile.TemporaryDirectory(dir=".") as temporary, _broker(Path(temporary)) as address:
+        folder = Path(temporary).resolve() / "lake"
+        for each in results(address, folder, share, rounds=3 if options.quick else 5):
+            print(each.as_json() if options.json else each.as_text(), flush=True)
+
+
+def results(address: str, folder: Path, share: int, *, rounds: int) -> Iterator[Comparison]:
+    """Each as soon as it is known."""
+    yield rate(address, folder, NUM_EVENTS // share, rounds=rounds)
+    yield from lag(address, folder, seconds=STEADY_SECONDS // share)
 
 
 def rate(address: str, folder: Path, num_events: int, *, rounds: int) -> Comparison:
@@ -77,7 +80,9 @@ def rate(address: str, folder: Path, num_events: int, *, rounds: int) -> Compari
 def lag(address: str, folder: Path, *, seconds: int) -> Iterator[Comparison]:
     """From the producer's stamp of an event to the commit that holds it."""
     _make(address, "steady")
-    follower = subprocess.Popen(_command("follow", address, "steady", 0, folder))
+    follower = subprocess.Popen(
+        _command("follow", address, "steady", 0, folder), stdout=subprocess.DEVNULL
+    )
     time.sleep(10)  # its imports, and the group's first sharing out
     num_events = PER_SECOND * seconds
     took = _run("send", address, "steady", num_events, PER_SECOND)
@@ -108,7 +113,7 @@ def _lags(table: Path) -> Iterator["np.ndarray"]:
         (committed,) = (each["commitInfo"]["timestamp"] for each in actions if "commitInfo" in each)
         for path in (unquote(each["add"]["path"]) for each in actions if "add" in each):
             stamps = pq.ParquetFile(table / path).read(["_timestamp"])["_timestamp"]
-            sent_ms = stamps.cast("timestamp[ms, tz=UTC]").cast("int64").to_numpy()
+            sent_ms = stamps.cast(pa.timestamp("ms", tz="UTC")).cast("int64").to_numpy()
             yield (committed - sent_ms) / 1000
 
 
