@@ -21,8 +21,9 @@ demo: setup ## the whole pipeline on real data; ARGS="--until 2014-06-01", "--al
 test: setup ## the fast tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-slow: setup ## the slow and the fault-injection tests
+test-slow: setup ## the slow and the fault-injection tests (hours), and a thousand hostile inputs per format
 	@$(BIN)/python -m pytest -m "slow or fault" $(ARGS)
+	@$(BIN)/python -m pytest tests/contracts/test_paths_agree.py --hypothesis-profile nightly
 
 lint: setup ## linters and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -33,8 +34,10 @@ dev: setup ## Dagster's UI on http://localhost:3000, with a persistent instance 
 serve: setup ## the prediction server on http://127.0.0.1:8000
 	@$(BIN)/scale serve $(ARGS)
 
-bench: setup ## every figure of docs/results.md that this machine can take
-	@$(BIN)/python -m benchmarks.orchestration $(ARGS)
+bench: setup ## the figures of docs/results.md, but the models' (benchmarks.training); ARGS=--quick for a look
+	@for each in orchestration ingest cdc pgoutput kafka collector; do \
+		$(BIN)/python -m benchmarks.$$each $(ARGS) || exit 1; \
+	done
 
 clean: ## remove everything that runs wrote (not the environment)
 	rm -rf .data

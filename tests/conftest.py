@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.servers.fixtures import jars_dir, kafka_server, postgres_server, s3_server, servers_dir
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 __all__ = ["jars_dir", "kafka_server", "postgres_server", "s3_server", "servers_dir"]
+
+settings.register_profile("nightly", max_examples=1000, deadline=None)
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 

@@ -11,14 +11,14 @@ import pytest
 
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import account, ingest
-from scale_assets.lake import Lake
+from scale_assets.ingest.feed import Ingestion, account, ingest
+from scale_assets.lake import ConcurrentCommit, Lake
 from tests.ingest.conftest import CONTRACT, event, folder_of, in_batches_of, lines, rows
 
 PROGRAM = """
 import pickle, resource, sys
 from scale_assets.ingest.feed import ingest
-from scale_assets.lake import Lake
+from scale_assets.lake import ConcurrentCommit, Lake
 root, feed, limit = pickle.loads(sys.stdin.buffer.read())
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -78,6 +78,35 @@ def test_killed_and_run_again_gives_the_same_rows(
 
     assert tables(lake, small_batches) == undisturbed
     assert account(lake, small_batches).is_exact
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(15, marks=pytest.mark.fault), pytest.param(100, marks=pytest.mark.slow)]
+)
+def test_a_committed_batch_submitted_again_changes_nothing(
+    lake: Lake, feed: EventFeed, rounds: int
+) -> None:
+    """By a run that read before the commit, and by one that read after it."""
+    for number in range(rounds):
+        events = lines([event(number * 10 + n, 1 + number % 28) for n in range(10)])
+        (folder_of(feed) / f"{number:03}.jsonl").write_bytes(events + b"broken\n")
+        stale = Ingestion(lake, feed)
+        with stale.source.reading() as reading:
+            stale.open()
+            (batch,) = stale._batches(reading)
+            ingest(lake, feed)
+            after = [lake.open(each).version() for each in (feed.table, feed.quarantine_table)]
+            with pytest.raises(ConcurrentCommit):
+                stale.commit(batch)
+        ingest(lake, feed)
+        assert after == [lake.open(each).version() for each in (feed.table, feed.quarantine_table)]
+
+    assert lake.num_rows(feed.table) == 10 * rounds
+    assert len(set(lake.read(feed.table)["event_id"].to_pylist())) == 10 * rounds
+    found = account(lake, feed)
+    assert found.is_exact
+    assert (found.received, found.quarantined, found.duplicates) == (11 * rounds, rounds, 0)
 
 
 @pytest.mark.fault
