@@ -12,11 +12,11 @@ from scale_assets.lake import Lake
 
 PROGRAM = """
 import pickle, signal, sys, threading
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())  # first: the others take seconds when busy
 from scale_assets.ingest.follow import Follower
 from scale_assets.lake import Lake
 root, feed, pace = pickle.loads(sys.stdin.buffer.read())
-stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
 Follower(Lake(root), feed, stop=stop, tell=lambda report: None, pace=pace).run()
 """
 ROOT = Path(__file__).resolve().parents[3]

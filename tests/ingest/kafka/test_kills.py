@@ -91,6 +91,7 @@ def test_a_follower_killed_at_random_loses_and_doubles_nothing(
     assert_all_once(lake, kafka_feed, total=total, refused=0)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "rounds",
     [3, pytest.param(20, marks=pytest.mark.fault), pytest.param(100, marks=pytest.mark.slow)],
