@@ -19,7 +19,7 @@ from deltalake.exceptions import DeltaError
 from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, Mode, parse_contract
 from scale_assets.ingest import positions
 from scale_assets.ingest.contract_history import ContractHistory
-from scale_assets.ingest.errors import IngestError
+from scale_assets.ingest.errors import IngestError, SourceUnavailable
 from scale_assets.ingest.moves import MOVE, finish_move
 from scale_assets.ingest.source import Piece, Reading, Source
 from scale_assets.ingest.suppression import SuppressionList, without_forgotten
@@ -288,9 +288,8 @@ class Ingestion:
         try:
             batch = [reading.reread(address) for address in said["pieces"]]
         except IngestError as error:
-            raise IngestError(
-                f"{name}: batch {committed + 1} is half committed: {error}"
-            ) from error
+            kind = SourceUnavailable if isinstance(error, SourceUnavailable) else IngestError
+            raise kind(f"{name}: batch {committed + 1} is half committed: {error}") from error
         text = said["contract"]
         contract = parse_contract(text, source=f"contract of batch {committed + 1}")
         self._commit(batch, contract, text, said=said)

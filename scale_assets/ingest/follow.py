@@ -56,6 +56,8 @@ class Follower:
             try:
                 self._follow(ingestion)
             except SourceUnavailable as error:
+                if self.stop.is_set():
+                    return  # whoever follows next finishes what was begun
                 log.warning("%s: %s; asking again in %.0f s", self.feed.name, error, pause)
                 pause = 1.0 if ingestion.report.num_batches else pause * 2
                 self.stop.wait(min(pause, LONGEST_PAUSE_SECONDS))

@@ -4,14 +4,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from scale_assets.ingest.errors import IngestError
+from scale_assets.ingest.errors import IngestError, SourceUnavailable
 from scale_assets.ingest.events import EventFeed
 from scale_assets.ingest.feed import IngestReport, account, ingest
 from scale_assets.ingest.follow import Follower, Pace
+from scale_assets.ingest.kafka.reading import KafkaReading
 from scale_assets.lake import Lake
 from tests.ingest.conftest import event as an_event
 from tests.ingest.conftest import folder_of, lines
@@ -94,6 +96,60 @@ def test_no_partition_is_ever_assigned_at_a_logical_offset(
 
     assert len(assigned) >= 2
     assert min(assigned) >= 0
+
+
+@pytest.fixture
+def half_committed(lake: Lake, kafka_feed: EventFeed, broker: str, topic: str) -> None:
+    """A batch whose quarantine is committed and whose rows are not."""
+    send(broker, topic, [*values(range(5)), b"broken"])
+
+    def die(point: str) -> None:
+        if point == "after_quarantine":
+            raise RuntimeError(point)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scale_assets.ingest.feed.fault_point", die)
+        with pytest.raises(RuntimeError):
+            ingest(lake, kafka_feed)
+
+
+def failing_reread(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
+    """The first batch to be read again is not given."""
+    read_range, calls = KafkaReading.read_range, []
+
+    def once(self: KafkaReading, *where: Any) -> Any:
+        calls.append(where)
+        if len(calls) > 1:
+            return read_range(self, *where)
+        meanwhile()
+        raise SourceUnavailable("the broker went away")
+
+    monkeypatch.setattr(KafkaReading, "read_range", once)
+
+
+@pytest.mark.usefixtures("half_committed")
+def test_a_broker_that_is_away_while_a_batch_is_finished_is_asked_again(
+    lake: Lake, kafka_feed: EventFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_reread(monkeypatch, meanwhile=lambda: None)
+    with following(lake, kafka_feed, lambda _report: None):
+        wait_for(lambda: num_rows(lake, kafka_feed) == 5)
+
+    assert account(lake, kafka_feed).is_exact
+
+
+@pytest.mark.usefixtures("half_committed")
+def test_told_to_end_while_a_batch_is_finished_it_ends_without_an_error(
+    lake: Lake, kafka_feed: EventFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    failing_reread(monkeypatch, meanwhile=stop.set)
+
+    Follower(lake, kafka_feed, stop=stop, tell=lambda _report: None, pace=QUICK).run()
+
+    assert num_rows(lake, kafka_feed) == 0
+    ingest(lake, kafka_feed)
+    assert num_rows(lake, kafka_feed) == 5
 
 
 def test_two_followers_and_a_batch_run_take_everything_once(
