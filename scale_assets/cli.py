@@ -1,7 +1,6 @@
 """`scale`: the command line. Each command reads its options and hands over."""
 
 import os
-import subprocess
 import sys
 from datetime import datetime
 from enum import StrEnum
@@ -351,7 +350,7 @@ def dev(*, port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 
     }
     dagster = Path(sys.executable).with_name("dagster")
     command = [str(dagster), "dev", "--host", "127.0.0.1", "--port", str(port)]
-    raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
+    os.execve(command[0], command, environment)  # so that a signal ends Dagster, not only us
 
 
 def main() -> None:
