@@ -80,16 +80,10 @@ def rate(address: str, folder: Path, num_events: int, *, rounds: int) -> Compari
 def lag(address: str, folder: Path, *, seconds: int) -> Iterator[Comparison]:
     """From the producer's stamp of an event to the commit that holds it."""
     _make(address, "steady")
-    follower = subprocess.Popen(
-        _command("follow", address, "steady", 0, folder), stdout=subprocess.DEVNULL
-    )
-    time.sleep(10)  # its imports, and the group's first sharing out
     num_events = PER_SECOND * seconds
-    took = _run("send", address, "steady", num_events, PER_SECOND)
-    time.sleep(10)
-    follower.terminate()
-    if follower.wait(60):
-        raise RuntimeError(f"the follower ended with {follower.returncode}")
+    with _follower(address, "steady", folder):
+        took = _run("send", address, "steady", num_events, PER_SECOND)
+        time.sleep(10)
     lags = np.concatenate(list(_lags(folder / "raw" / "clicks")))
     if len(lags) != num_events:
         raise RuntimeError(f"{num_events} events were sent, {len(lags)} are in the lake")
@@ -104,6 +98,21 @@ def lag(address: str, folder: Path, *, seconds: int) -> Iterator[Comparison]:
             "below 1",
             bool(value < LAG_GOAL_SECONDS and sent >= 0.98 * PER_SECOND),
         )
+
+
+@contextmanager
+def _follower(address: str, topic: str, folder: Path) -> Iterator[None]:
+    """One that is told to end with the block, whatever happens in it."""
+    command = _command("follow", address, topic, 0, folder)
+    follower = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(10)  # its imports, and the group's first sharing out
+        yield
+    finally:
+        follower.terminate()
+        follower.wait(60)
+    if follower.returncode:
+        raise RuntimeError(f"the follower ended with {follower.returncode}")
 
 
 def _lags(table: Path) -> Iterator["np.ndarray"]:

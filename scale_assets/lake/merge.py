@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
+from deltalake.table import TableMerger
 
 from scale_assets.lake.duckdb_types import quoted
 from scale_assets.lake.errors import LakeError
@@ -31,13 +32,7 @@ def merge_rows(
 
     def attempt(properties: CommitProperties) -> None:
         (
-            handle.merge(
-                source=data,
-                predicate=_matches(keys),
-                source_alias="source",
-                target_alias="target",
-                commit_properties=properties,
-            )
+            _merger(handle, data, keys, properties)
             .when_matched_update_all()
             .when_not_matched_insert_all()
             .execute()
@@ -68,15 +63,8 @@ def merge_states(
 
     def attempt(properties: CommitProperties) -> None:
         (
-            handle.merge(
-                source=data,
-                predicate=_matches(keys),
-                source_alias="source",
-                target_alias="target",
-                # Held in memory, the data's range of keys is known, and files outside it skipped.
-                streamed_exec=len(handle.file_uris()) < 2,
-                commit_properties=properties,
-            )
+            # Held in memory, the data's range of keys is known, and files outside it skipped.
+            _merger(handle, data, keys, properties, streamed_exec=len(handle.file_uris()) < 2)
             .when_matched_delete(predicate=gone)
             .when_matched_update(updates=dict(updates))
             .when_not_matched_insert(updates=dict(inserts), predicate=f"NOT ({gone})")
@@ -86,6 +74,24 @@ def merge_states(
     version = settle(handle, attempt, metadata=metadata)
     fault_point("after_merge")
     return version
+
+
+def _merger(
+    handle: DeltaTable,
+    data: pa.Table,
+    keys: Sequence[str],
+    properties: CommitProperties,
+    *,
+    streamed_exec: bool = True,
+) -> TableMerger:
+    return handle.merge(
+        source=data,
+        predicate=_matches(keys),
+        source_alias="source",
+        target_alias="target",
+        streamed_exec=streamed_exec,
+        commit_properties=properties,
+    )
 
 
 def _matches(keys: Sequence[str]) -> str:
