@@ -7,7 +7,7 @@ decides. tests/contracts/test_paths_agree.py compares the two on hostile lines.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -195,10 +195,12 @@ def _is_too_large(
 def _split(rows: list[int], refused: Refused) -> list[list[int]]:
     """Smaller parts of a refused one, the last part first, so that popping keeps the order."""
     few = STRICT_BELOW_LINES - 1
-    if refused.line is None or len(rows) > HINT_BELOW_LINES:
+    # The reader counts objects: of a line that holds two, it may name one past the last line.
+    is_named = refused.line is not None and refused.line < len(rows) <= HINT_BELOW_LINES
+    if not is_named:
         size = max(few, -(-len(rows) // SEARCH_FAN_OUT))
         return [rows[at : at + size] for at in range(0, len(rows), size)][::-1]
-    at = refused.line
+    at = cast("int", refused.line)
     parts = [rows[:at], rows[at : at + 1], rows[at + 1 :]] if at > few else [rows[:few], rows[few:]]
     return [part for part in parts if part][::-1]
 

@@ -205,6 +205,16 @@ def test_deep_nesting_neither_crashes_nor_passes_unread(depth: int, is_open: boo
     assert rules in ([["not_json"]] if depth > 500 else [[readable]] if readable else [[]])
 
 
+@pytest.mark.parametrize("num_lines", [40, 100, 1000, 2048, 2049, 5000])
+def test_an_object_too_many_on_the_last_line_ends_the_search(num_lines: int) -> None:
+    last = b'{"key":"a","count":1}{"key":"b","count":"x"}'
+
+    validated = validate_lines(EVENTS, [*[GOOD] * (num_lines - 1), last])
+
+    assert validated.num_received == num_lines
+    assert validated.quarantined["raw"].to_pylist() == [last]
+
+
 def test_a_snapshot_may_name_a_key_once() -> None:
     lines = [b'{"key":"a","count":1}', b'{"key":"b","count":2}', b'{"key":"a","count":3}', b"bad"]
 
