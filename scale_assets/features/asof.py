@@ -92,17 +92,25 @@ def join_as_of(
 
 
 def latest_rows(view: AsOfView) -> str:
-    """SELECT of one row per entity: the newest feature_time, then the newest known_at."""
-    order = [quoted(view.feature_time), *([quoted(view.known_at)] if view.known_at else [])]
-    order += [quoted(source) for source, _ in view.columns]  # exact ties: any one, but the same one
+    """SELECT of one row per entity: the newest feature_time, then the newest known_at.
+
+    A row that does not say when it became known counts as known at its feature_time.
+    """
+    newest = order = [quoted(view.feature_time)]
+    if view.known_at:  # by itself, a null would be the greatest known_at
+        known_at = quoted(view.known_at)
+        newest = [*newest, f"coalesce({known_at}, {newest[0]})"]
+        order = [*newest, f"{known_at} is not null"]
+    # exact ties: any one, but the same one
+    order = [*order, *(quoted(source) for source, _ in view.columns)]
     keys = ", ".join(quoted(source) for _, source in view.keys)
-    newest = f"({', '.join(order[: 2 if view.known_at else 1])})"
+    rank = f"({', '.join(newest)})"
     return (
         f"with history as ({view.relation}),"
-        f" newest as (select {keys}, max({newest}) as _newest from history"
+        f" newest as (select {keys}, max({rank}) as _newest from history"
         f" where {quoted(view.feature_time)} is not null group by all),"
         f" candidates as (select history.* from history join newest using ({keys})"
-        f" where {newest} is not distinct from _newest)"
+        f" where {rank} is not distinct from _newest)"
         f" select * from candidates qualify"
         f" row_number() over (partition by {keys} order by {_descending(order)}) = 1"
     )
