@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from scale_assets.features.repo import FeatureRepo, FeatureRepoError
+from scale_assets.features.repo import FeatureRepo, FeatureRepoError, ViewDeclaration
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
@@ -111,7 +111,7 @@ def _imported(folder: Path) -> Iterator[list[ModuleType]]:
 def _check_agrees(repo: FeatureRepo, views: list["FeatureView"], services: list[Any]) -> None:
     loaded = {view.name: _described(view) for view in views}
     read = {
-        view.name: (view.columns, view.ttl, view.source.table, view.source.feature_time)
+        view.name: (view.columns, view.ttl, *_source(view))
         for view in repo.views.values()
     }
     for name in sorted(read.keys() | loaded.keys()):
@@ -127,9 +127,14 @@ def _check_agrees(repo: FeatureRepo, views: list["FeatureView"], services: list[
         )
 
 
+def _source(view: ViewDeclaration) -> tuple[str, str, str | None]:
+    return view.source.table, view.source.feature_time, view.source.known_at
+
+
 def _described(view: "FeatureView") -> tuple[Any, ...]:
     from scale_assets.features.values import codec_type
 
     columns = tuple((field.name, codec_type(view, field)) for field in view.features)
     source = view.batch_source
-    return columns, view.ttl or None, source.path, source.timestamp_field
+    times = (source.timestamp_field, source.created_timestamp_column or None)
+    return columns, view.ttl or None, source.path, *times

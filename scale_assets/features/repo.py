@@ -1,19 +1,22 @@
 """Reads a Feast repository's declarations from its source, so that Feast need not be imported.
 
 Importing Feast takes 5-15 seconds, and definitions must load fast. The files are parsed, never run:
-a declaration is an assignment of a literal call, such as ``clicks = FeatureView(name="clicks", ...)``.
+a declaration is an assignment of a literal call, such as ``clicks = FeatureView(name="clicks", ...)``
+or ``views = dbt_views("../dbt_project", entities=[user])`` for views that dbt models declare.
 The ``apply`` step compares what was read here with what Feast itself loaded.
 """
 
 import ast
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from scale_assets.errors import ScaleError
+from scale_assets.features.marts import mart_views
 
 _TYPES = {
     "Bool": "bool",
@@ -57,6 +60,7 @@ class ViewDeclaration:
     columns: tuple[tuple[str, str], ...]
     ttl: timedelta | None
     source: SourceDeclaration
+    declared_in: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -84,15 +88,10 @@ def read_repo(folder: str | Path) -> FeatureRepo:
     folder = Path(folder)
     if not (folder / "feature_store.yaml").is_file():
         raise FeatureRepoError(f"{folder} is no feature repository: it has no feature_store.yaml")
-    return _read(tuple((path, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.py"))))
-
-
-@lru_cache(maxsize=8)  # several components read the same repository
-def _read(files: tuple[tuple[Path, int], ...]) -> FeatureRepo:
-    modules = {path.stem: _Module(path) for path, _ in files}
+    modules = {path.stem: _module(path, path.stat().st_mtime_ns) for path in folder.glob("*.py")}
     declared: list[Any] = []
-    for module in modules.values():
-        declared.extend(module.declarations(modules))
+    for name in sorted(modules):
+        declared.extend(modules[name].declarations(modules))
     return FeatureRepo(
         views=_by_name(d for d in declared if isinstance(d, ViewDeclaration)),
         services={d.name: d.views for d in declared if isinstance(d, _Service)},
@@ -131,11 +130,12 @@ class _Module:
 
     def declarations(self, modules: Mapping[str, "_Module"]) -> list[Any]:
         """Every assigned Feast object; other assignments are read only where one refers to them."""
-        return [
-            self._evaluate(value, modules)
-            for value in self._assigned.values()
-            if isinstance(value, ast.Call) and self._called(value) in _BUILDERS
-        ]
+        declared: list[Any] = []
+        for value in self._assigned.values():
+            if isinstance(value, ast.Call) and self._called(value) in (*_BUILDERS, _DBT_VIEWS):
+                found = self._evaluate(value, modules)
+                declared.extend(found.values() if isinstance(found, dict) else [found])
+        return declared
 
     def _called(self, call: ast.Call) -> str:
         """The imported name that is called, whatever it was renamed to here."""
@@ -158,11 +158,16 @@ class _Module:
                 }
             case ast.Name(id=name):
                 return self._resolve(name, node, modules)
-            case ast.Subscript(value=view, slice=names):  # view[["clicks_7d"]] in a service
-                return _project(self._evaluate(view, modules), self._evaluate(names, modules))
+            case ast.Subscript(value=of, slice=index):
+                return self._subscript(
+                    node, self._evaluate(of, modules), self._evaluate(index, modules)
+                )
             case ast.Attribute(attr=name):
                 return name  # ValueType.STRING: the member's name
-            case ast.Call(args=args, keywords=keywords) if self._called(node) in _CALLS:
+            case ast.Call(args=args, keywords=keywords) if self._called(node) in (
+                *_CALLS,
+                _DBT_VIEWS,
+            ):
                 named = {k.arg: self._evaluate(k.value, modules) for k in keywords if k.arg}
                 arguments = [self._evaluate(argument, modules) for argument in args]
                 return self._call(node, arguments, named)
@@ -179,10 +184,25 @@ class _Module:
         raise self._not_literal(node)
 
     def _call(self, node: ast.Call, arguments: list[Any], named: dict[str, Any]) -> Any:
+        called = self._called(node)
         try:
-            return _CALLS[self._called(node)](*arguments, **named)
+            if called == _DBT_VIEWS:
+                return _dbt_views(self.path.parent, *arguments, **named)
+            made = _CALLS[called](*arguments, **named)
         except (TypeError, KeyError, AttributeError) as error:
             raise FeatureRepoError(f"{self.path}:{node.lineno}: {error}") from error
+        return replace(made, declared_in=self.path) if isinstance(made, ViewDeclaration) else made
+
+    def _subscript(self, node: ast.expr, of: Any, index: Any) -> Any:
+        """``views["clicks"]``, or in a service ``clicks[["clicks_7d"]]``."""
+        where = f"{self.path}:{node.lineno}"
+        if isinstance(of, ViewDeclaration):
+            return _project(of, index, where)
+        if isinstance(of, dict) and index in of:
+            return of[index]
+        if isinstance(of, dict):
+            raise FeatureRepoError(f"{where}: no view {index!r} is declared{_meant(index, of)}")
+        raise self._not_literal(node)
 
     def _not_literal(self, node: ast.expr) -> FeatureRepoError:
         return FeatureRepoError(
@@ -219,11 +239,55 @@ def _service(*, name: str, features: list[ViewDeclaration], **_: Any) -> _Servic
     return _Service(name, tuple(features))
 
 
-def _project(view: ViewDeclaration, names: list[str]) -> ViewDeclaration:
+@lru_cache(maxsize=256)  # several components read the same repository
+def _module(path: Path, mtime_ns: int) -> _Module:  # noqa: ARG001
+    return _Module(path)
+
+
+def _dbt_views(
+    folder: Path, project: str, *, entities: list[EntityDeclaration]
+) -> dict[str, ViewDeclaration]:
+    """The views that a dbt project's models declare; the path is from the repository's folder."""
+    join_keys = {entity.name: entity.join_keys for entity in entities}
+    views = {}
+    for mart in mart_views((folder / project).resolve()):
+        if mart.entity not in join_keys:
+            raise FeatureRepoError(
+                f"{mart.path}: model {mart.name}: entity {mart.entity!r} is not declared in "
+                f"{folder}{_meant(mart.entity, join_keys)}"
+            )
+        keys, names = join_keys[mart.entity], [name for name, _ in mart.columns]
+        missing = [key for key in keys if key not in names]
+        if missing:
+            raise FeatureRepoError(
+                f"{mart.path}: model {mart.name} has no column {missing[0]!r}, the join key of "
+                f"{mart.entity!r}{_meant(missing[0], names)}"
+            )
+        views[mart.name] = ViewDeclaration(
+            name=mart.name,
+            join_keys=keys,
+            columns=tuple(column for column in mart.columns if column[0] not in keys),
+            ttl=mart.ttl,
+            source=SourceDeclaration(mart.name, mart.feature_time, mart.known_at),
+            declared_in=mart.path,
+        )
+    return views
+
+
+def _meant(name: str, known: Any) -> str:
+    """What to try instead of a name that is not there."""
+    near = get_close_matches(name, list(known), n=3)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {sorted(known)}"
+
+
+def _project(view: ViewDeclaration, names: list[str], where: str) -> ViewDeclaration:
     types = dict(view.columns)
     unknown = [name for name in names if name not in types]
     if unknown:
-        raise FeatureRepoError(f"feature view {view.name!r} has no column {unknown[0]!r}")
+        raise FeatureRepoError(
+            f"{where}: feature view {view.name!r} ({view.declared_in}) has no column "
+            f"{unknown[0]!r}{_meant(unknown[0], types)}"
+        )
     return replace(view, columns=tuple((name, types[name]) for name in names))
 
 
@@ -231,6 +295,7 @@ def _ignored(*_: Any, **__: Any) -> None:
     """A part that says nothing about columns, such as DeltaFormat()."""
 
 
+_DBT_VIEWS = "dbt_views"  # of feature_repo/dbt_views.py; given the folder that it is called in
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "Entity": _entity,
     "FileSource": _source,

@@ -1,5 +1,9 @@
 """The reference repository: its columns are the marts', and nothing tells the label."""
 
+import os
+import sqlite3
+import subprocess
+import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -49,6 +53,33 @@ def test_columns_are_those_of_the_mart(repo: FeatureRepo, view: str) -> None:
     }
 
 
+@pytest.mark.timeout(300)
+def test_a_user_of_feast_applies_it_where_it_stands(repo: FeatureRepo, tmp_path: Path) -> None:
+    """`cd feature_repo && feast apply`: Feast's own command, which loads what our reader reads."""
+    feast = Path(sys.executable).with_name("feast")
+    settings = {
+        "SCALE_LAKE_ROOT": str(tmp_path / "lake"),
+        "SCALE_LAKE_S3": "",
+        "SCALE_ONLINE_STORE_PATH": str(tmp_path / "online.db"),
+        "SCALE_FEATURE_REGISTRY_PATH": str(tmp_path / "registry.db"),
+    }
+    done = subprocess.run(
+        [feast, "apply", "--skip-source-validation"],
+        cwd=PROJECT_DIR / "feature_repo",
+        env={**os.environ, **settings, "FEAST_USAGE": "False"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with sqlite3.connect(tmp_path / "registry.db") as registry:
+        views = registry.execute("select feature_view_name from feature_views").fetchall()
+        services = registry.execute("select feature_service_name from feature_services").fetchall()
+
+    assert {name for (name,) in views} == repo.views.keys()
+    assert {name for (name,) in services} == repo.services.keys()
+
+
 def test_services(repo: FeatureRepo) -> None:
     withdrawal = [view.name for view in repo.service("withdrawal_v1")]
     next_site = [view.name for view in repo.service("next_site_v1")]
@@ -68,7 +99,7 @@ def test_no_feature_is_the_outcome(repo: FeatureRepo) -> None:
     assert not [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
 
 
-def test_imports_only_feast() -> None:
+def test_imports_only_feast_and_what_reads_yaml() -> None:
     for path in (PROJECT_DIR / "feature_repo").glob("*.py"):
         imported = [
             line.split()[1].split(".")[0]
@@ -76,4 +107,4 @@ def test_imports_only_feast() -> None:
             if line.startswith(("import ", "from "))
         ]
         own = {file.stem for file in path.parent.glob("*.py")}
-        assert set(imported) <= {"feast", "datetime"} | own, path.name
+        assert set(imported) <= {"feast", "datetime", "pathlib", "typing", "yaml"} | own, path.name
