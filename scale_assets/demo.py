@@ -181,15 +181,21 @@ def ask_server(settings: Settings, console: Console) -> None:
         return
     registration_id = busiest_registration(Lake(settings.lake_dir, s3=settings.s3))
     with running_server(settings) as url:
-        for model, path, body in (
-            ("withdrawal", "/v1/predict/withdrawal", {"registration_id": registration_id}),
-            ("next_site", "/v1/recommend", {"registration_id": registration_id, "k": 5}),
-        ):
+        for model, (path, body) in questions(registration_id).items():
             if model not in released:
                 console.line(f"  {model}: not released yet, its test period has not come")
                 continue
             console.line(f"  POST {path} {json.dumps(body)}")
             console.line(f"    {json.dumps(post(url + path, body))}")
+
+
+def questions(registration_id: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """By model, the route that asks it about this student, and the body."""
+    asked = {"registration_id": registration_id}
+    return {
+        "withdrawal": ("/v1/predict/withdrawal", asked),
+        "next_site": ("/v1/recommend", {**asked, "k": 5}),
+    }
 
 
 def busiest_registration(lake: Lake) -> str:
@@ -213,7 +219,8 @@ def running_server(settings: Settings) -> Iterator[str]:
     """The server in a child process, on a free port, stopped at the end."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(serve_command(settings, host="127.0.0.1", port=port))
+    command = serve_command(settings, host="127.0.0.1", port=port)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # who asks knows what it serves
     try:
         _wait_until_ready(url, process)
         yield url
@@ -261,12 +268,12 @@ def post(url: str, body: dict[str, Any]) -> Any:
 
 def print_next_steps(settings: Settings, console: Console) -> None:
     registration_id = busiest_registration(Lake(settings.lake_dir, s3=settings.s3))
-    body = json.dumps({"registration_id": registration_id})
     base = f"http://{settings.serve_host}:{settings.serve_port}"
     console.heading("Done. Go on with")
     console.line(f"  report      {settings.report_path}")
     console.line("  make dev    the asset graph on http://localhost:3000")
-    console.line(f"  make serve  predictions on {base} (API at {base}/docs)")
-    console.line(
-        f"  curl -s {base}/v1/predict/withdrawal -H 'content-type: application/json' -d '{body}'"
-    )
+    console.line(f"  make serve  predictions on {base} (API at {base}/docs); then ask it:")
+    for path, body in questions(registration_id).values():
+        console.line(
+            f"  curl -s {base}{path} -H 'content-type: application/json' -d '{json.dumps(body)}'"
+        )

@@ -2,13 +2,15 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvloop
 
-from serving.app import create_app
+from serving.app import create_app, route_of
 from serving.errors import ServingError
-from serving.server import check_address, serve
+from serving.release import Releases
+from serving.server import check_address, serve, url_of
 
 
 def main() -> int:
@@ -20,13 +22,34 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     try:
-        check_address(options.host, options.port)
+        port = check_address(options.host, options.port)
         app = create_app(releases_dir=options.releases, online_store=options.online_store)
     except ServingError as error:
         print(f"cannot serve: {error}", file=sys.stderr)
         return 1
-    uvloop.run(serve(app, host=options.host, port=options.port))
+    lines = served(app.state.releases, url=url_of(options.host, port))
+    uvloop.run(
+        serve(
+            app,
+            host=options.host,
+            port=port,
+            on_start=lambda: print(*lines, sep="\n", flush=True),
+        )
+    )
     return 0
+
+
+def served(releases: Releases, *, url: str) -> Iterator[str]:
+    """What a person should know of a server that starts: its models, their routes, the others."""
+    for name in releases.names():
+        release = releases.get(name)
+        assert release is not None
+        manifest = release.manifest
+        route = route_of(manifest)
+        where = f"POST {url}{route}" if route else "no route answers from it"
+        yield f"{name} {manifest.version} ({manifest.candidate})  {where}"
+    yield f"API at {url}/docs, readiness at /v2/health/ready, metrics at /metrics"
+    yield f"a newer release in {releases.root} serves from its next request on; Ctrl-C ends"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
@@ -18,8 +19,9 @@ from serving.features import OnlineFeatures
 from serving.metrics import Metrics, metrics
 from serving.openapi import docs, openapi
 from serving.predict import predict
+from serving.recommend import MODEL as RECOMMENDER
 from serving.recommend import recommend
-from serving.release import Releases
+from serving.release import Manifest, Releases
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -49,12 +51,20 @@ def create_app(*, releases_dir: Path, online_store: Path) -> Starlette:
             msgspec.ValidationError: _on_invalid,
             msgspec.DecodeError: _on_malformed,
             UnicodeDecodeError: _on_malformed,
+            HTTPException: _on_http,
         },
     )
     app.state.releases = Releases(releases_dir)
     app.state.features = OnlineFeatures(online_store)
     app.state.metrics = Metrics()
     return app
+
+
+def route_of(manifest: Manifest) -> str | None:
+    """The route that answers from this release, if one does."""
+    if manifest.kind == "tabular":
+        return f"/v1/predict/{manifest.model}"
+    return "/v1/recommend" if manifest.model == RECOMMENDER else None
 
 
 async def live(_: Request) -> JSONResponse:
@@ -85,6 +95,16 @@ async def observe(
 def _on_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return problem(error.status, error.detail)
+
+
+def _on_http(request: Request, error: Exception) -> Response:
+    """No such route, or not with this method."""
+    assert isinstance(error, HTTPException)
+    answer = problem(
+        error.status_code, f"{request.method} {request.url.path} is no route; GET /docs lists them"
+    )
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 def _on_invalid(_: Request, error: Exception) -> Response:

@@ -27,8 +27,9 @@ async def predict(request: Request) -> Response:
 def tabular_release(request: Request, model: str) -> Release:
     release: Release | None = request.app.state.releases.get(model)
     if release is None or release.manifest.kind != "tabular":
-        names = request.app.state.releases.names()
-        raise Problem(404, f"model is {model!r}; this route serves one of {names} that is tabular")
+        releases = request.app.state.releases
+        names = [name for name in releases.names() if releases.get(name).manifest.kind == "tabular"]
+        raise Problem(404, f"model is {model!r}; this route serves {', '.join(names) or 'none'}")
     return release
 
 

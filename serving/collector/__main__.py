@@ -11,7 +11,7 @@ from scale_assets.contracts import ContractError
 from serving.collector.build import build
 from serving.collector.config import read_config
 from serving.errors import ServingError
-from serving.server import check_address, serve
+from serving.server import check_address, serve, url_of
 
 
 def main() -> int:
@@ -24,12 +24,13 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
         config = read_config(options.config)
-        check_address(config.host, config.port)
+        port = check_address(config.host, config.port, is_shared=True)
         app = build(config)
     except (ServingError, ContractError) as error:
         print(f"cannot collect: {error}", file=sys.stderr)
         return 1
-    uvloop.run(serve(app, host=config.host, port=config.port))
+    said = f"collecting at {url_of(config.host, port)}; Ctrl-C ends"
+    uvloop.run(serve(app, host=config.host, port=port, on_start=lambda: print(said, flush=True)))
     return 0
 
 

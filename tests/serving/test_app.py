@@ -96,6 +96,30 @@ def test_bad_requests_are_told_what_is_wrong(
     assert says in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/v1/recommend", 405), ("POST", "/metrics", 405)],
+)
+def test_what_is_no_route_is_told_where_the_routes_are(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
+    answer = client.request(method, path)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert f"{method} {path}" in answer.json()["detail"]
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+def test_a_model_of_another_kind_is_answered_with_those_that_the_route_serves(
+    client: TestClient,
+) -> None:
+    answer = client.post("/v1/predict/next_site", json={"registration_id": "ada"})
+
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == "model is 'next_site'; this route serves withdrawal"
+
+
 def test_a_chunked_body_is_counted_though_no_header_says_its_size(client: TestClient) -> None:
     answer = client.post("/v1/recommend", content=iter([b" " * 10_000] * 10))
 
