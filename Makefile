@@ -11,7 +11,7 @@ help: ## list the targets
 
 setup: $(VENV)/.installed ## create .venv with uv and the locked dependencies
 
-$(VENV)/.installed: pyproject.toml uv.lock setup.sh
+$(VENV)/.installed: pyproject.toml uv.lock setup.sh hatch_build.py $(wildcard scale_assets/contracts/native/*.[ch])
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh setup.sh
 	@touch $@
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from scale_assets.contracts.native.build import build
 from tests.servers.fixtures import jars_dir, kafka_server, postgres_server, s3_server, servers_dir
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["jars_dir", "kafka_server", "postgres_server", "s3_server", "servers_dir"]
 
 settings.register_profile("nightly", max_examples=1000, deadline=None)
+
+build()  # the C reader of a checkout that was installed before it had this source
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 

@@ -9,6 +9,9 @@ import pyarrow.compute as pc
 from scale_assets.contracts.faults import Fault, Rule, shown
 from scale_assets.contracts.model import Contract, Field
 
+SAMPLE_ROWS = 1000  # of which a pattern's column is judged
+FEW_DISTINCT = 10  # a distinct value in so many rows is few
+
 Breach = tuple[Rule, pa.ChunkedArray, str]  # rule, mask of rows that break it, what was expected
 Exempt = Mapping[str, pa.ChunkedArray | pa.Array]  # field to the rows that need no value of it
 
@@ -53,7 +56,7 @@ def _breaches(
     yield from _bounds(field, column)
     yield from _lengths(field, column)
     if field.pattern is not None:
-        matches = pc.match_substring_regex(column, field.pattern)
+        matches = _matches(column, field.pattern)
         if pc.all(matches).as_py() is False:
             yield Rule.BAD_PATTERN, pc.invert(matches), f"must match {field.pattern}"
     if field.allowed is not None:
@@ -61,6 +64,19 @@ def _breaches(
         known = pc.or_(pc.is_in(column, value_set=allowed), pc.is_null(column))
         if pc.all(known).as_py() is False:
             yield Rule.NOT_ALLOWED, pc.invert(known), f"must be one of {shown(field.allowed)}"
+
+
+def _matches(column: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
+    """Which values match; where few are distinct, as codes and names often are, each once."""
+    sample = pc.count_distinct(column.slice(0, SAMPLE_ROWS)).as_py()
+    if len(column) > SAMPLE_ROWS and sample * FEW_DISTINCT < SAMPLE_ROWS:
+        encoded = pc.dictionary_encode(column)
+        chunks = [
+            pc.match_substring_regex(chunk.dictionary, pattern).take(chunk.indices)
+            for chunk in encoded.chunks
+        ]
+        return pa.chunked_array(chunks, pa.bool_())
+    return pc.match_substring_regex(column, pattern)
 
 
 def _bounds(field: Field, column: pa.ChunkedArray) -> Iterator[Breach]:

@@ -8,7 +8,7 @@ named. Keys repeated in one object are refused, because readers disagree on whic
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scale_assets.contracts.checks import Exempt, check_table, rows_of
+from scale_assets.contracts.columns import Columns, layout_of, read_columns
 from scale_assets.contracts.decode import NEWLINE, Decoded, Decoder, decode_block, split_lines
 from scale_assets.contracts.faults import Fault, Rule, shown
 from scale_assets.contracts.model import Contract
@@ -121,16 +122,78 @@ def _set_aside(
         lines = [bytes(record).removesuffix(b"\n") for record in data]
     rows = sorted(faults)
     refused = quarantine_rows(rows, [lines[row] for row in rows], faults, first_position)
-    keep = np.ones(len(positions), dtype=bool)
-    keep[list(repeated)] = False
     return Validated(
-        accepted=validated.accepted.filter(pa.array(keep)),
+        accepted=_without(validated.accepted, list(repeated)),
         quarantined=pa.concat_tables([validated.quarantined, refused]).sort_by("_position"),
         num_received=validated.num_received,
     )
 
 
 def _validate_block(
+    contract: Contract, decoder: Decoder, block: Block, max_line_bytes: int
+) -> Validated:
+    layout = layout_of(contract)
+    if layout is None or block.lines is not None:
+        return _validate_lines(contract, decoder, block, max_line_bytes)
+    columns = read_columns(layout, block.data, max_line_bytes)
+    sure = _surely_read(contract, block, columns)
+    if not columns.unsure.size:
+        return sure
+    lines = [columns.line(block.data, line) for line in columns.unsure.tolist()]
+    others = Block(data=b"", first_position=0, lines=lines)
+    rest = _validate_lines(contract, decoder, others, max_line_bytes)
+    positions = columns.unsure + block.first_position
+    return _in_order(sure, _at_positions(rest, positions))
+
+
+def _surely_read(contract: Contract, block: Block, columns: Columns) -> Validated:
+    faults: dict[int, Fault] = {}
+    check_table(contract, columns.table, faults)
+    rows = sorted(faults)
+    lines = columns.lines[rows].tolist()
+    raws = [columns.line(block.data, line) for line in lines]
+    by_line = dict(zip(lines, (faults[row] for row in rows), strict=True))
+    positions = pa.array(columns.lines + block.first_position, POSITION.type)
+    return Validated(
+        accepted=_without(columns.table.append_column(POSITION, positions), rows),
+        quarantined=quarantine_rows(lines, raws, by_line, block.first_position),
+        num_received=len(columns.lines),
+    )
+
+
+def _at_positions(found: Validated, positions: np.ndarray) -> Validated:
+    """The same rows, which were counted from 0, at these positions."""
+    at = pa.array(positions, POSITION.type)
+
+    def moved(rows: pa.Table) -> pa.Table:
+        index = rows.schema.get_field_index(POSITION.name)
+        return rows.set_column(index, POSITION, at.take(rows[POSITION.name]))
+
+    return replace(found, accepted=moved(found.accepted), quarantined=moved(found.quarantined))
+
+
+def _in_order(first: Validated, second: Validated) -> Validated:
+    def merged(a: pa.Table, b: pa.Table) -> pa.Table:
+        if not (a.num_rows and b.num_rows):
+            return a if a.num_rows else b
+        return pa.concat_tables([a, b]).sort_by(POSITION.name)
+
+    return Validated(
+        accepted=merged(first.accepted, second.accepted),
+        quarantined=merged(first.quarantined, second.quarantined),
+        num_received=first.num_received + second.num_received,
+    )
+
+
+def _without(table: pa.Table, rows: list[int]) -> pa.Table:
+    if not rows:
+        return table
+    keep = np.ones(table.num_rows, dtype=bool)
+    keep[rows] = False
+    return table.filter(pa.array(keep))
+
+
+def _validate_lines(
     contract: Contract, decoder: Decoder, block: Block, max_line_bytes: int
 ) -> Validated:
     decoded = decode_block(decoder, block.data, lines=block.lines, max_line_bytes=max_line_bytes)
@@ -172,11 +235,7 @@ def settle(
     faults = decoded.faults | {int(decoded.rows[row]): fault for row, fault in found.items()}
     positions = decoded.rows + block.first_position
     table = table.append_column(POSITION, pa.array(positions, POSITION.type))
-    if found:
-        keep = np.ones(table.num_rows, dtype=bool)
-        keep[list(found)] = False
-        table = table.filter(pa.array(keep))
-    return table, block.quarantine(faults)
+    return _without(table, list(found)), block.quarantine(faults)
 
 
 def blocks_of(data: Lines, first_position: int) -> Iterator[Block]:
