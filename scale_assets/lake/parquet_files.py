@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -204,13 +205,25 @@ def split_by_partition(
         return
     order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in partition_by])
     ordered = table.take(order)  # stable: equal keys keep their order
-    groups = ordered.select(partition_by).group_by(list(partition_by), use_threads=False)
-    start = 0
-    for group in groups.aggregate([([], "count_all")]).to_pylist():
-        num_rows = group.pop("count_all")
-        values = {name: partition_text(value) for name, value in group.items()}
-        yield values, ordered.slice(start, num_rows).drop_columns(list(partition_by))
-        start += num_rows
+    keys = ordered.select(partition_by).combine_chunks()
+    starts = _starts_of_runs(keys)
+    groups = keys.take(pa.array(starts)).to_pylist()
+    rows = ordered.drop_columns(list(partition_by))
+    for group, start, end in zip(groups, starts, [*starts[1:], table.num_rows], strict=True):
+        yield (
+            {name: partition_text(value) for name, value in group.items()},
+            rows.slice(start, end - start),
+        )
+
+
+def _starts_of_runs(keys: pa.Table) -> list[int]:
+    """Rows that differ from the one before. (A group_by may give its groups in any order.)"""
+    differs = np.zeros(keys.num_rows - 1, dtype=bool)
+    for column in keys.columns:
+        here, before = column[1:], column[:-1]
+        unequal = pc.coalesce(pc.not_equal(here, before), pc.xor(here.is_null(), before.is_null()))
+        differs |= unequal.to_numpy(zero_copy_only=False)
+    return [0, *(np.flatnonzero(differs) + 1).tolist()]
 
 
 def _is_constant(column: pa.ChunkedArray) -> bool:
