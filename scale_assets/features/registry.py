@@ -110,10 +110,7 @@ def _imported(folder: Path) -> Iterator[list[ModuleType]]:
 
 def _check_agrees(repo: FeatureRepo, views: list["FeatureView"], services: list[Any]) -> None:
     loaded = {view.name: _described(view) for view in views}
-    read = {
-        view.name: (view.columns, view.ttl, *_source(view))
-        for view in repo.views.values()
-    }
+    read = {view.name: (view.columns, view.ttl, *_source(view)) for view in repo.views.values()}
     for name in sorted(read.keys() | loaded.keys()):
         if read.get(name) != loaded.get(name):
             raise FeatureRepoError(

@@ -217,7 +217,7 @@ def split_by_partition(
 
 
 def _starts_of_runs(keys: pa.Table) -> list[int]:
-    """Rows that differ from the one before. (A group_by may give its groups in any order.)"""
+    """Rows that differ from the one before; a group_by may give its groups in any order."""
     differs = np.zeros(keys.num_rows - 1, dtype=bool)
     for column in keys.columns:
         here, before = column[1:], column[:-1]

@@ -119,7 +119,11 @@ def test_a_renamed_column_is_the_features_name_at_once(project: Path) -> None:
     [
         ("entity: user,", "", "model visits: feature_view lacks 'entity'"),
         ("entity:", "entities: [], entity:", "no key 'entities'"),
-        ("feature_time: at", "feature_time: moment", "names 'moment', which is none of the columns"),
+        (
+            "feature_time: at",
+            "feature_time: moment",
+            "names 'moment', which is none of the columns",
+        ),
         ("exclude: [day]", "exclude: []", "column day has data_type 'date'.*exclude"),
         ("exclude: [day]", "exclude: [days]", "names 'days'"),
         ("{hours: 36}", "36h", r"ttl is '36h'; write it as ttl: \{days: 7\}"),
