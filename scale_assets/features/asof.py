@@ -2,8 +2,8 @@
 
 A feature row is visible from the later of feature_time and known_at on. Of the rows visible at an
 entity row's time the newest feature_time wins, then the newest known_at; older than the ttl is null.
-Keeping only rows that beat every row visible before them (the frontier) turns that rule into one
-plain ASOF join, however late some rows became known.
+The join finds that feature_time from keys and times alone, then reads the columns of just those
+rows: docs/decisions/0014-as-of-join.md says why, and what it costs.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from scale_assets.errors import ScaleError
+from scale_assets.features.entity_rows import EntityRows, store_entities
 from scale_assets.features.reader import quoted
 
 if TYPE_CHECKING:
     import duckdb
+
+FEW_ROWS_PER_ENTITY = 4
+"""Up to here a hash join of rows and history beats sorting both for an ASOF join."""
+_MAX_MICROS = 1 << 61  # 70,000 years: a longer ttl is none, and would overflow
 
 
 class AsOfJoinError(ScaleError):
@@ -63,6 +68,30 @@ def join_as_of(
 ) -> pa.Table:
     """Return every entity row once, in order, with the views' columns as known at ``time``.
 
+    Arguments and errors are those of ``store_join``.
+    """
+    query = store_join(
+        connection,
+        entities,
+        views,
+        time=time,
+        hide_backfills=hide_backfills,
+        with_times=with_times,
+    )
+    return connection.sql(query).to_arrow_table()
+
+
+def store_join(
+    connection: "duckdb.DuckDBPyConnection",
+    entities: str | pa.Table,
+    views: Sequence[AsOfView],
+    *,
+    time: str,
+    hide_backfills: bool = True,
+    with_times: bool = False,
+) -> str:
+    """Join into temporary tables, which spill to disk; returns the SELECT of the result.
+
     Args:
         connection: A private one, as ``connect`` makes: temporary tables are left in it.
         entities: Rows as a table, or a SELECT that the connection can run.
@@ -72,23 +101,27 @@ def join_as_of(
         with_times: Add "<view>__feature_time" and "<view>__known_at" of the rows that were used.
 
     Raises:
-        AsOfJoinError: A key or time column is missing, or two result columns share a name.
+        AsOfJoinError: A key or time column is missing or of another type than the view's, or two
+            result columns share a name.
     """
-    columns = _store_entities(connection, entities, views, time)
-    outputs = [quoted(f"entity {name}") + f" as {quoted(name)}" for name in columns]
-    joins = []
+    rows = store_entities(connection, entities, time=time)
+    _check_columns(rows, views, time)
+    outputs = [f"entity_rows.{quoted(f'entity {name}')} as {quoted(name)}" for name in rows.kinds]
+    tables = ["entity_rows"]
     for position, view in enumerate(views):
-        _store_frontier(connection, view, hide_backfills=hide_backfills)
-        _store_matches(connection, view, f"match_{position}", hide_backfills=hide_backfills)
-        joins.append(f"left join match_{position} using (_row)")
-        outputs += [f"match_{position}.{quoted(name)}" for _, name in view.columns]
+        match = f"match_{position}"
+        _ViewJoin(connection, view, rows, hide_backfills=hide_backfills).store(match)
+        tables.append(match)
+        outputs += [
+            f"{match}._{number} as {quoted(name)}" for number, (_, name) in enumerate(view.columns)
+        ]
         if with_times:
             outputs += [
-                f"make_timestamptz(match_{position}._{kind}) as {quoted(f'{view.name}__{kind}')}"
+                f"make_timestamptz({match}._{kind}) as {quoted(f'{view.name}__{kind}')}"
                 for kind in ("feature_time", "known_at")
             ]
-    query = f"select {', '.join(outputs)} from entity_rows {' '.join(joins)} order by _row"
-    return connection.sql(query).to_arrow_table()
+    # Every table has the entity rows' order and number, so that no key is needed to join them.
+    return f"select {', '.join(outputs)} from {' positional join '.join(tables)}"
 
 
 def latest_rows(view: AsOfView) -> str:
@@ -116,27 +149,8 @@ def latest_rows(view: AsOfView) -> str:
     )
 
 
-def _store_entities(
-    connection: "duckdb.DuckDBPyConnection",
-    entities: str | pa.Table,
-    views: Sequence[AsOfView],
-    time: str,
-) -> list[str]:
-    """Number the entity rows; prefixed columns cannot collide with features' names."""
-    source = entities if isinstance(entities, str) else "select * from caller_rows"
-    if isinstance(entities, pa.Table):
-        connection.register("caller_rows", entities)
-    columns = [row[0] for row in connection.execute(f"describe {source}").fetchall()]
-    _check_columns(columns, views, time)
-    renamed = ", ".join(f"{quoted(name)} as {quoted(f'entity {name}')}" for name in columns)
-    connection.execute(
-        "create or replace temp table entity_rows as select row_number() over () as _row,"
-        f" epoch_us({quoted(time)}::timestamptz) as _time, {renamed} from ({source})"
-    )
-    return columns
-
-
-def _check_columns(columns: list[str], views: Sequence[AsOfView], time: str) -> None:
+def _check_columns(rows: EntityRows, views: Sequence[AsOfView], time: str) -> None:
+    columns = list(rows.kinds)
     for name in (time, *(key for view in views for key, _ in view.keys)):
         if name not in columns:
             raise AsOfJoinError(f"entity rows lack column {name!r}; they have {columns}")
@@ -151,94 +165,170 @@ def _check_columns(columns: list[str], views: Sequence[AsOfView], time: str) -> 
             taken.add(name)
 
 
-def _store_frontier(
-    connection: "duckdb.DuckDBPyConnection", view: AsOfView, *, hide_backfills: bool
-) -> None:
-    """The rows that answer anything, per key and the time from which they do."""
-    visible = "greatest(_feature_time, _known_at)" if hide_backfills else "_feature_time"
-    bounds = "_visible_at <= (select max(_time) from entity_rows)"
-    if view.ttl is not None:
-        bounds += (
-            f" and _feature_time >= (select min(_time) from entity_rows) - {_micros(view.ttl)}"
+class _ViewJoin:
+    """The steps for one view; times are microseconds, and rows outside the bounds are never read."""
+
+    def __init__(
+        self,
+        connection: "duckdb.DuckDBPyConnection",
+        view: AsOfView,
+        rows: EntityRows,
+        *,
+        hide_backfills: bool,
+    ) -> None:
+        self._connection = connection
+        self._view = view
+        self._rows = rows
+        self._hide_backfills = hide_backfills
+        self._keys = [f"_key{number}" for number, _ in enumerate(view.keys)]
+        self._ttl = None if view.ttl is None else min(_micros(view.ttl), _MAX_MICROS)
+
+    def store(self, match: str) -> None:
+        """One row per entity row, in order: the view's columns, or nulls."""
+        entities = self._keyed_entities()
+        if self._rows.most_per_entity(self._view.keys) <= FEW_ROWS_PER_ENTITY:
+            best = self._best_by_hash(entities)
+        else:
+            best = self._best_by_order(entities)
+        self._connection.execute(f"create or replace temp table best as {best}")
+        self._connection.execute(f"create or replace temp table {match} as {self._matches()}")
+        found = self._connection.execute(f"select count(*) from {match}").fetchall()[0][0]
+        if found > self._rows.count:
+            # Some history rows share key and feature_time.
+            self._connection.execute(f"create or replace temp table {match} as {self._untied()}")
+
+    def _best_by_hash(self, entities: str) -> str:
+        """The newest visible feature_time per entity row, among all of its entity's."""
+        return (
+            f"select e.*, max(h._feature_time) as _feature_time from ({entities}) as e"
+            f" left join ({self._history()}) as h on {self._on('e', 'h')}"
+            f"{' and ' if self._keys else ''}h._feature_time <= e._time{self._fresh('h')}"
+            f"{self._known('e')} group by all"
         )
-    connection.execute(
-        "create or replace temp table frontier as select"
-        f" {_key_names(view)}, {visible} as _visible_at,"
-        " max({'feature_time': _feature_time, 'known_at': _known_at}) as _best"
-        f" from ({_history(view, hide_backfills=hide_backfills)}) as history"
-        f" semi join entity_rows on ({_same_entity(view, 'history')})"
-        f" where {bounds} group by all"
-    )
-    (late,) = connection.execute(
-        "select count(*) from frontier where _visible_at > _best.feature_time"
-    ).fetchall()[0]
-    if late:
-        connection.execute(
-            "create or replace temp table frontier as select * from frontier qualify"
-            " _best.feature_time >= coalesce(max(_best.feature_time) over (partition by"
-            f" {_key_names(view)} order by _visible_at"
-            " rows between unbounded preceding and 1 preceding), _best.feature_time)"
+
+    def _best_by_order(self, entities: str) -> str:
+        """The same by ASOF joins: of rows that were known in time, and of those that came late.
+
+        A row known at its feature_time never hides a newer one, so that sorting is enough. A late
+        one may: for those, the newest feature_time among all that were known so far is kept.
+        """
+        keys = ", ".join(self._keys)
+        self._connection.execute(
+            "create or replace temp table times as"
+            f" select {''.join(f'{key}, ' for key in self._keys)}_feature_time,"
+            f" {'greatest(_feature_time, _known_at)' if self._hide_backfills else '_feature_time'}"
+            f" as _visible_at from ({self._history()}) as h"
+            + (f" semi join ({entities}) as e on {self._on('e', 'h')}" if self._keys else "")
+        )
+        late = self._connection.execute(
+            "select count(*) from times where _visible_at > _feature_time"
+        ).fetchall()[0][0]
+        joins = "asof left join (from times where _visible_at = _feature_time) as prompt"
+        joins += f" on {self._on('e', 'prompt', 'and ')}e._time >= prompt._visible_at"
+        newest = "prompt._feature_time"
+        if late:
+            by = f"partition by {keys} " if keys else ""
+            joins += (
+                " asof left join (select * replace (max(_feature_time) over"
+                f" ({by}order by _visible_at) as _feature_time)"
+                " from times where _visible_at > _feature_time) as late"
+                f" on {self._on('e', 'late', 'and ')}e._time >= late._visible_at"
+            )
+            newest = f"greatest({newest}, late._feature_time)"  # ignores null
+        found = f"select e.*, {newest} as _feature_time from ({entities}) as e {joins}"
+        if self._ttl is None:
+            return found
+        fresh = f"case when _feature_time >= _time - {self._ttl} then _feature_time end"
+        return f"select * replace ({fresh} as _feature_time) from ({found})"
+
+    def _matches(self) -> str:
+        names = [f"_{number}" for number, _ in enumerate(self._view.columns)]
+        times = ["_feature_time", "_known_at", "_is_known"]
+        chosen = ", ".join(f"h.{name}" for name in [*times, *names])
+        return (
+            f"select best._row, {chosen} from best left join ({self._history(names)}) as h"
+            f" on {self._on('best', 'h', 'and ')}best._feature_time = h._feature_time"
+            f"{self._known('best')} order by best._row"
         )
 
-
-def _store_matches(
-    connection: "duckdb.DuckDBPyConnection", view: AsOfView, table: str, *, hide_backfills: bool
-) -> None:
-    """One row per entity row that has an answer, with the view's columns."""
-    fresh = ""
-    if view.ttl is not None:
-        fresh = f" where _best.feature_time >= _time - {_micros(view.ttl)}"
-    connection.execute(
-        f"create or replace temp table answers as select _row, {_key_names(view)},"
-        " _best.feature_time as _feature_time, _best.known_at as _known_at from entity_rows"
-        f" asof join frontier on {_same_entity(view, 'frontier')} and _time >= _visible_at{fresh}"
-    )
-    identity = f"{_key_names(view)}, _feature_time, _known_at"
-    names = [quoted(name) for _, name in view.columns]
-    connection.execute(
-        f"create or replace temp table used as select {identity}, {', '.join(names)}"
-        f" from ({_history(view, hide_backfills=hide_backfills)})"
-        f" semi join answers using ({identity})"
-    )
-    (num_used, num_distinct) = connection.execute(
-        "select (select count(*) from used),"
-        f" (select count(*) from (select distinct {identity} from answers))"
-    ).fetchall()[0]
-    if num_used > num_distinct:  # equal in key and both times: any one, but always the same one
-        connection.execute(
-            "create or replace temp table used as select * from used qualify row_number() over"
-            f" (partition by {identity} order by {_descending(names)}) = 1"
+    def _untied(self) -> str:
+        """The newest known_at wins; of exact ties any one, but always the same one."""
+        names = [f"_{number}" for number, _ in enumerate(self._view.columns)]
+        order = ["_known_at", "_is_known", *names]  # as in latest_rows
+        return (
+            f"select * from ({self._matches()}) qualify row_number() over"
+            f" (partition by _row order by {_descending(order)}) = 1 order by _row"
         )
-    connection.execute(
-        f"create or replace temp table {table} as select _row, _feature_time, _known_at,"
-        f" {', '.join(names)} from answers join used using ({identity})"
-    )
+
+    def _keyed_entities(self) -> str:
+        kinds = self._kinds()
+        keys = [
+            f"{self._same_type(key, source, kinds)} as {name}"
+            for name, (key, source) in zip(self._keys, self._view.keys, strict=True)
+        ]
+        return f"select {', '.join(['_row', '_time', *keys])} from entity_rows"
+
+    def _same_type(self, key: str, source: str, kinds: dict[str, str]) -> str:
+        found = self._rows.key_as(key, kinds[source])
+        if found is None:
+            raise AsOfJoinError(
+                f"entity column {key!r} is {self._rows.kinds[key]}, and view {self._view.name!r} "
+                f"is keyed by {source!r}, which is {kinds[source]}; cast the entity column"
+            )
+        return found
+
+    def _kinds(self) -> dict[str, str]:
+        described = self._connection.execute(f"describe {self._view.relation}").fetchall()
+        kinds: dict[str, str] = {row[0]: row[1] for row in described}
+        view = self._view
+        wanted = [
+            *(source for _, source in view.keys),
+            *(source for source, _ in view.columns),
+            view.feature_time,
+            *([view.known_at] if view.known_at else []),
+        ]
+        for name in wanted:
+            if name not in kinds:
+                raise AsOfJoinError(
+                    f"the table of view {view.name!r} lacks column {name!r}; it has {list(kinds)}"
+                )
+        return kinds
+
+    def _history(self, columns: Sequence[str] = ()) -> str:
+        """The relation within the bounds, under fixed names: keys, times, columns by number."""
+        view = self._view
+        feature_time = f"{quoted(view.feature_time)}::timestamptz"
+        known_at = f"{quoted(view.known_at)}::timestamptz" if view.known_at else feature_time
+        is_known = f"{known_at} is not null"
+        where = [f"{feature_time} <= make_timestamptz({_sql(self._rows.last)})"]
+        if self._hide_backfills and view.known_at:
+            where.append(f"{known_at} <= make_timestamptz({_sql(self._rows.last)})")
+        if self._ttl is not None and self._rows.first is not None:
+            where.append(f"{feature_time} >= make_timestamptz({self._rows.first - self._ttl})")
+        if not self._hide_backfills:
+            known_at = f"coalesce({known_at}, {feature_time})"
+        chosen = [
+            *(f"{quoted(s)} as {n}" for n, (_, s) in zip(self._keys, view.keys, strict=True)),
+            f"epoch_us({feature_time}) as _feature_time",
+            f"epoch_us({known_at}) as _known_at",
+            f"{is_known} as _is_known",
+            *(f"{quoted(view.columns[n][0])} as {name}" for n, name in enumerate(columns)),
+        ]
+        return f"select {', '.join(chosen)} from ({view.relation}) where {' and '.join(where)}"
+
+    def _on(self, left: str, right: str, then: str = "") -> str:
+        same = " and ".join(f"{left}.{key} = {right}.{key}" for key in self._keys)
+        return f"{same} {then}" if same else ""
+
+    def _known(self, rows: str) -> str:
+        return f" and h._known_at <= {rows}._time" if self._hide_backfills else ""
+
+    def _fresh(self, history: str) -> str:
+        return "" if self._ttl is None else f" and {history}._feature_time >= _time - {self._ttl}"
 
 
-def _history(view: AsOfView, *, hide_backfills: bool) -> str:
-    """The relation with keys and times under fixed names, times in microseconds."""
-    feature_time = f"epoch_us({quoted(view.feature_time)}::timestamptz)"
-    known_at = f"epoch_us({quoted(view.known_at)}::timestamptz)" if view.known_at else feature_time
-    if not hide_backfills:
-        known_at = f"coalesce({known_at}, {feature_time})"
-    columns = [f"{quoted(source)} as _key{i}" for i, (_, source) in enumerate(view.keys)]
-    columns += [f"{feature_time} as _feature_time", f"{known_at} as _known_at"]
-    columns += [f"{quoted(source)} as {quoted(name)}" for source, name in view.columns]
-    return (
-        f"select {', '.join(columns)} from ({view.relation})"
-        " where _feature_time is not null and _known_at is not null"
-    )
-
-
-def _same_entity(view: AsOfView, table: str) -> str:
-    return " and ".join(
-        f"entity_rows.{quoted(f'entity {key}')} = {table}._key{i}"
-        for i, (key, _) in enumerate(view.keys)
-    )
-
-
-def _key_names(view: AsOfView) -> str:
-    return ", ".join(f"_key{i}" for i in range(len(view.keys)))
+def _sql(value: int | None) -> str:
+    return "null" if value is None else str(value)
 
 
 def _micros(duration: timedelta) -> int:

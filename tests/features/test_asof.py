@@ -1,8 +1,7 @@
-"""The join equals a loop that anybody can check, whatever the history looks like."""
+"""The join on DuckDB equals a loop that anybody can check, whatever the history looks like."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from random import Random
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -10,56 +9,35 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from scale_assets.features import asof
 from scale_assets.features.asof import AsOfJoinError, AsOfView, connect, join_as_of, latest_rows
-
-TIME = pa.timestamp("us", tz="UTC")
-# Around the change to summer time, the end of a leap second and a leap day, in steps of hours.
-ORIGINS = [
-    datetime(2013, 3, 31, tzinfo=UTC),
-    datetime(2012, 6, 30, 23, tzinfo=UTC),
-    datetime(2012, 2, 29, tzinfo=UTC),
-]
-HISTORY = pa.schema(
-    [("k", pa.string()), ("ft", TIME), ("ka", TIME), ("x", pa.int64()), ("y", pa.string())]
+from tests.features.asof_cases import (
+    KEYS,
+    ORIGINS,
+    Label,
+    Row,
+    at,
+    entities,
+    history_table,
+    label_table,
+    mismatches,
+    random_case,
+    rows,
+    ttls,
+    view,
+    visible_loop,
 )
-KEYS = ["a", "b", "c"]
-Row = tuple[str | None, int | None, int | None, int | None, str | None]
 
-hours = st.integers(0, 12)
-rows = st.tuples(
-    st.sampled_from(KEYS) | st.none(),
-    hours | st.none(),
-    hours | st.none(),
-    st.integers(0, 3) | st.none(),
-    st.sampled_from(["p", "q"]) | st.none(),
-)
-entities = st.tuples(st.sampled_from([*KEYS, "nobody"]) | st.none(), hours)
-ttls = st.none() | st.integers(0, 12)
+ALWAYS_ASOF, ALWAYS_HASH = -1, 1 << 60
+WAYS = {"by order": ALWAYS_ASOF, "by hash": ALWAYS_HASH}
 
 
-def visible_loop(
-    history: Sequence[Row], key: str | None, time: int, ttl: int | None, *, hide_backfills: bool
-) -> list[Row]:
-    """Rows of the entity's best instant: one, or several that only their values tell apart."""
-    best: list[Row] = []
-    for row in history:
-        row_key, feature_time, known_at, *_ = row
-        if row_key is None or row_key != key or feature_time is None or feature_time > time:
-            continue
-        if hide_backfills and (known_at is None or known_at > time):
-            continue
-        if ttl is not None and feature_time < time - ttl:
-            continue
-        if best and _rank(row) < _rank(best[0]):
-            continue
-        best = [*best, row] if best and _rank(row) == _rank(best[0]) else [row]
-    return best
-
-
-def _rank(row: Row) -> tuple[int, int]:
-    feature_time, known_at = row[1], row[2]
-    assert feature_time is not None
-    return feature_time, feature_time if known_at is None else known_at
+@pytest.fixture(params=WAYS, scope="module")
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Both ways of finding the feature_time; which one runs is a matter of size alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asof, "FEW_ROWS_PER_ENTITY", WAYS[request.param])
+        yield request.param
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -75,10 +53,12 @@ def _rank(row: Row) -> tuple[int, int]:
 @example([("a", 5, 5, 1, "p")], [], [("a", 5)], 0, None, True, ORIGINS[0])  # at the TTL's edge
 @example([("a", 5, 6, 1, "p")], [], [("a", 5), ("a", 6)], None, None, True, ORIGINS[0])
 @example([("a", 1, 1, 1, "p"), ("a", 0, 3, 2, "q")], [], [("a", 4)], None, None, True, ORIGINS[0])
+@example([("a", 1, 5, 1, "p"), ("a", 3, 4, 2, "q")], [], [("a", 9)], None, None, True, ORIGINS[0])
 def test_equals_the_naive_loop(
+    way: str,
     history: list[Row],
     other: list[Row],
-    labels: list[tuple[str | None, int]],
+    labels: list[Label],
     ttl: int | None,
     other_ttl: int | None,
     hide_backfills: bool,
@@ -87,67 +67,76 @@ def test_equals_the_naive_loop(
     """Ties, future rows, nulls, unknown and repeated entities, TTL edges, backfills: 0 mismatches."""
     with connect() as connection:
         for name, table in (("one", history), ("two", other)):
-            connection.register(name, _table(table, origin))
-        views = [_view("one", ttl), _view("two", other_ttl)]
+            connection.register(name, history_table(table, origin))
+        views = [view("one", ttl), view("two", other_ttl)]
         found = join_as_of(
-            connection, _labels(labels, origin), views, time="time", hide_backfills=hide_backfills
-        ).to_pylist()
+            connection,
+            label_table(labels, origin),
+            views,
+            time="time",
+            hide_backfills=hide_backfills,
+        )
 
-    assert [(row["key"], row["time"]) for row in found] == [(k, _at(t, origin)) for k, t in labels]
-    for row, (key, time) in zip(found, labels, strict=True):
-        for name, table, max_age in (("one", history, ttl), ("two", other, other_ttl)):
-            best = visible_loop(table, key, time, max_age, hide_backfills=hide_backfills)
-            expected = {(x, y) for *_, x, y in best} or {(None, None)}
-            assert (row[f"{name}_x"], row[f"{name}_y"]) in expected
+    named = [("one", history, ttl), ("two", other, other_ttl)]
+    assert mismatches(found, labels, named, origin=origin, hide_backfills=hide_backfills) == [], way
 
 
-def test_ten_thousand_entity_rows_equal_the_loop() -> None:
-    random = Random(4)
-    keys = [f"key {i}" for i in range(150)]
-    history: list[Row] = []
-    for _ in range(3_000):
-        feature_time = random.randrange(40)
-        late = random.choice([0, 0, 0, random.randrange(20)])
-        value = random.choice([None, random.randrange(5)])
-        history.append((random.choice(keys), feature_time, feature_time + late - 1, value, None))
-    labels = [(random.choice([*keys, "nobody"]), random.randrange(45)) for _ in range(10_000)]
-    by_key = {key: [row for row in history if row[0] == key] for key in keys}
+@pytest.mark.parametrize(
+    "num_labels", [1_500, pytest.param(10_000, marks=pytest.mark.slow)], ids=str
+)
+@pytest.mark.parametrize("hide_backfills", [True, False], ids=["hidden", "visible"])
+@pytest.mark.parametrize("ttl", [None, 3, 9])
+def test_random_entity_rows_equal_the_loop(
+    way: str, num_labels: int, hide_backfills: bool, ttl: int | None
+) -> None:
+    history, labels = random_case(4, num_labels=num_labels)
 
     with connect() as connection:
-        connection.register("one", _table(history, ORIGINS[0]))
-        found = join_as_of(connection, _labels(labels, ORIGINS[0]), [_view("one", 9)], time="time")
+        connection.register("one", history_table(history, ORIGINS[0]))
+        found = join_as_of(
+            connection,
+            label_table(labels, ORIGINS[0]),
+            [view("one", ttl)],
+            time="time",
+            hide_backfills=hide_backfills,
+            with_times=True,
+        )
 
-    mismatches = []
-    for (key, time), value in zip(labels, found["one_x"].to_pylist(), strict=True):
-        best = visible_loop(by_key.get(key, []), key, time, 9, hide_backfills=True)
-        if value not in ({x for *_, x, _ in best} or {None}):
-            mismatches.append((key, time, value, best))
-    assert mismatches == []
+    named = [("one", history, ttl)]
+    wrong = mismatches(found, labels, named, origin=ORIGINS[0], hide_backfills=hide_backfills)
+    assert wrong == [], way
+    late = ("feature_time", "known_at") if hide_backfills else ("feature_time",)
+    for kind in late:
+        used = zip(found["time"].to_pylist(), found[f"one__{kind}"].to_pylist(), strict=True)
+        assert not [pair for pair in used if pair[1] is not None and pair[1] > pair[0]]
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(rows, max_size=25), st.randoms(use_true_random=False))
-def test_a_tie_is_broken_the_same_way_whatever_the_order(history: list[Row], random: Any) -> None:
+def test_a_tie_is_broken_the_same_way_whatever_the_order(
+    way: str, history: list[Row], random: Any
+) -> None:
     shuffled = list(history)
     random.shuffle(shuffled)
-    labels = _labels([(key, 12) for key in KEYS], ORIGINS[0])
+    labels = label_table([(key, 12) for key in KEYS], ORIGINS[0])
 
     results = []
     for table in (history, shuffled):
         with connect() as connection:
-            connection.register("one", _table(table, ORIGINS[0]))
-            results.append(join_as_of(connection, labels, [_view("one", None)], time="time"))
+            connection.register("one", history_table(table, ORIGINS[0]))
+            results.append(join_as_of(connection, labels, [view("one", None)], time="time"))
 
-    assert results[0].equals(results[1])
+    assert results[0].equals(results[1]), way
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(rows, max_size=25))
+@example([("a", 5, None, 1, "p"), ("a", 5, 6, 2, "q")])  # a null known_at is no later one
 def test_latest_rows_are_the_join_at_the_end_of_time(history: list[Row]) -> None:
     known = [row for row in history if row[0] is not None]
     with connect() as connection:
-        connection.register("one", _table(known, ORIGINS[0]))
-        latest = connection.sql(latest_rows(_view("one", None))).to_arrow_table().to_pylist()
+        connection.register("one", history_table(known, ORIGINS[0]))
+        latest = connection.sql(latest_rows(view("one", None))).to_arrow_table().to_pylist()
 
     found = {row["k"]: row for row in latest}
     assert len(found) == len(latest)
@@ -155,88 +144,134 @@ def test_latest_rows_are_the_join_at_the_end_of_time(history: list[Row]) -> None
         best = visible_loop(known, key, 99, None, hide_backfills=False)
         assert (key in found) == bool(best)
         if best:
-            assert (found[key]["x"], found[key]["y"]) in {(x, y) for *_, x, y in best}
+            assert (found[key]["x"], found[key]["y"]) == best[3:]
 
 
-def test_the_times_of_the_used_rows_come_with_them() -> None:
+def test_the_times_of_the_used_rows_come_with_them(way: str) -> None:
     origin = ORIGINS[0]
     with connect() as connection:
-        connection.register("one", _table([("a", 1, 2, 7, "p"), ("a", 3, 9, 8, "q")], origin))
-        labels = _labels([("a", 4), ("b", 4)], origin)
-        found = join_as_of(connection, labels, [_view("one", None)], time="time", with_times=True)
+        history: list[Row] = [("a", 1, 2, 7, "p"), ("a", 3, 9, 8, "q")]
+        connection.register("one", history_table(history, origin))
+        labels = label_table([("a", 4), ("b", 4)], origin)
+        found = join_as_of(connection, labels, [view("one", None)], time="time", with_times=True)
 
-    assert found["one__feature_time"].to_pylist() == [_at(1, origin), None]
-    assert found["one__known_at"].to_pylist() == [_at(2, origin), None]
+    assert found["one__feature_time"].to_pylist() == [at(1, origin), None], way
+    assert found["one__known_at"].to_pylist() == [at(2, origin), None]
 
 
-def test_several_keys_and_a_query_as_entity_rows() -> None:
+def test_a_view_without_keys_has_one_history_for_all(way: str) -> None:
+    everybody = AsOfView("v", "select * from one", (), (("x", "x"),), "ft", "ka", None)
+    with connect() as connection:
+        connection.register(
+            "one", history_table([("", 1, 1, 5, ""), ("", 3, 6, 6, "")], ORIGINS[0])
+        )
+        labels = label_table([("a", 0), ("b", 4), (None, 9)], ORIGINS[0])
+        found = join_as_of(connection, labels, [everybody], time="time")
+
+    assert found["x"].to_pylist() == [None, 5, 6], way
+
+
+def test_several_keys_and_a_query_as_entity_rows(way: str) -> None:
     """Entities may be a SELECT; keys may have other names than in the history."""
     with connect() as connection:
         connection.execute(
             "create table h as select * from (values ('a', 1, timestamptz '2013-01-01', 10),"
             " ('a', 2, timestamptz '2013-01-01', 20)) as t(k, n, ft, x)"
         )
-        view = AsOfView(
-            "v",
-            "select * from h",
-            (("name", "k"), ("number", "n")),
-            (("x", "x"),),
-            "ft",
-            None,
-            None,
-        )
+        keys = (("name", "k"), ("number", "n"))
+        both = AsOfView("v", "select * from h", keys, (("x", "x"),), "ft", None, None)
         found = join_as_of(
             connection,
             "select 'a' as name, i::bigint as number, timestamp '2013-01-02' as t from range(4) as r(i)",
-            [view],
+            [both],
             time="t",
         )
 
-    assert found["x"].to_pylist() == [None, 10, 20, None]
+    assert found["x"].to_pylist() == [None, 10, 20, None], way
+
+
+@pytest.mark.parametrize("ttl", [timedelta.max, timedelta(microseconds=1)])
+def test_a_ttl_of_any_size(way: str, ttl: timedelta) -> None:
+    with connect() as connection:
+        connection.register("one", history_table([("a", 1, 1, 5, "p")], ORIGINS[0]))
+        any_ttl = AsOfView(
+            "one", "select * from one", (("key", "k"),), (("x", "x"),), "ft", "ka", ttl
+        )
+        found = join_as_of(
+            connection, label_table([("a", 1), ("a", 9)], ORIGINS[0]), [any_ttl], time="time"
+        )
+
+    assert found["x"].to_pylist() == [5, 5 if ttl == timedelta.max else None], way
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        pa.array([1_357_084_800_000_000], pa.timestamp("us")),
+        pa.array([1_357_084_800_000_000_000], pa.timestamp("ns")),
+        pa.array([datetime(2013, 1, 2, tzinfo=UTC)], pa.timestamp("us", tz="America/New_York")),
+        pa.array([date(2013, 1, 2)]),
+        pa.array(["2013-01-02T00:00:00"]),
+        pa.array(["2013-01-02 01:00:00+01:00"]),
+    ],
+    ids=["naive", "nanoseconds", "aware", "date", "text", "text with offset"],
+)
+def test_times_of_every_kind_are_utc(way: str, time: pa.Array) -> None:
+    with connect() as connection:
+        connection.execute(
+            "create table h as select 1 as k, t as ft, row_number() over (order by t) as x from"
+            " (values (timestamp '2013-01-02 00:00:00'), ('2013-01-02 00:00:00.000001')) as v(t)"
+        )
+        h = AsOfView("v", "select * from h", (("k", "k"),), (("x", "x"),), "ft", None, None)
+        found = join_as_of(connection, pa.table({"k": [1], "t": time}), [h], time="t")
+
+    assert found["x"].to_pylist() == [1], way
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind", "found"),
+    [
+        (pa.array([1, 2, None], pa.int32()), "bigint", [10, 20, None]),
+        (pa.array([1, 2, 3_000_000_000], pa.int64()), "integer", [10, 20, None]),
+        (pa.array([1.0, 2.5, None], pa.float64()), "bigint", [10, None, None]),
+        (pa.array([None, None, None], pa.null()), "bigint", [None, None, None]),
+        (pa.array(["1", "2", None]).dictionary_encode(), "varchar", [10, 20, None]),
+        (pa.array(["1", "9", "2"], pa.large_string()), "varchar", [10, None, 20]),
+    ],
+    ids=["int32", "int64 too large", "float", "null", "categories", "text"],
+)
+def test_keys_of_another_type_that_can_be_equal(
+    way: str, keys: pa.Array, kind: str, found: list[int | None]
+) -> None:
+    with connect() as connection:
+        assert _joined_on(connection, keys, kind)["x"].to_pylist() == found, way
+
+
+def test_keys_that_cannot_be_equal_are_refused_by_name() -> None:
+    with connect() as connection, pytest.raises(AsOfJoinError, match=r"'key' is VARCHAR.*BIGINT"):
+        _joined_on(connection, pa.array(["1"]), "bigint")
 
 
 def test_missing_and_colliding_columns_are_named() -> None:
-    labels = _labels([("a", 1)], ORIGINS[0])
+    labels = label_table([("a", 1)], ORIGINS[0])
     with connect() as connection:
-        connection.register("one", _table([], ORIGINS[0]))
+        connection.register("one", history_table([], ORIGINS[0]))
         with pytest.raises(AsOfJoinError, match="'moment'"):
-            join_as_of(connection, labels, [_view("one", None)], time="moment")
-        colliding = AsOfView(
-            "one", "select * from one", (("key", "k"),), (("x", "key"),), "ft", "ka", None
-        )
+            join_as_of(connection, labels, [view("one", None)], time="moment")
+        keys = (("key", "k"),)
+        colliding = AsOfView("one", "select * from one", keys, (("x", "key"),), "ft", "ka", None)
         with pytest.raises(AsOfJoinError, match="'key'"):
             join_as_of(connection, labels, [colliding], time="time")
+        lacking = AsOfView("one", "select * from one", keys, (("z", "z"),), "ft", "ka", None)
+        with pytest.raises(AsOfJoinError, match="view 'one' lacks column 'z'"):
+            join_as_of(connection, labels, [lacking], time="time")
 
 
-def _view(name: str, ttl: int | None) -> AsOfView:
-    return AsOfView(
-        name=name,
-        relation=f"select * from {name}",
-        keys=(("key", "k"),),
-        columns=(("x", f"{name}_x"), ("y", f"{name}_y")),
-        feature_time="ft",
-        known_at="ka",
-        ttl=None if ttl is None else timedelta(hours=ttl),
+def _joined_on(connection: Any, keys: pa.Array, kind: str) -> pa.Table:
+    connection.execute(
+        f"create table h as select k::{kind} as k, timestamptz '2013-01-01' as ft, x"
+        " from (values (1, 10), (2, 20)) as v(k, x)"
     )
-
-
-def _table(history: Sequence[Row], origin: datetime) -> pa.Table:
-    columns = list(zip(*history, strict=True)) or [()] * 5
-    arrays = [
-        pa.array([_at(v, origin) for v in values] if field.type == TIME else values, field.type)
-        for values, field in zip(columns, HISTORY, strict=True)
-    ]
-    return pa.table(arrays, schema=HISTORY)
-
-
-def _labels(labels: Sequence[tuple[str | None, int]], origin: datetime) -> pa.Table:
-    return pa.table(
-        {
-            "key": pa.array([key for key, _ in labels], pa.string()),
-            "time": pa.array([_at(time, origin) for _, time in labels], TIME),
-        }
-    )
-
-
-def _at(hour: int | None, origin: datetime) -> datetime | None:
-    return None if hour is None else origin + timedelta(hours=hour)
+    h = AsOfView("v", "select * from h", (("key", "k"),), (("x", "x"),), "ft", None, None)
+    times = pa.array([datetime(2013, 1, 2, tzinfo=UTC)] * len(keys))
+    return join_as_of(connection, pa.table({"key": keys, "t": times}), [h], time="t")
