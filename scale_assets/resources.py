@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from scale_assets.lake import Lake
 from scale_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from pyspark.sql import SparkSession
+
+    from scale_assets.lake import Lake
 
 
 class SettingsResource(dg.ConfigurableResource):
@@ -29,7 +30,9 @@ class LakeResource(dg.ConfigurableResource):
 
     root: str
 
-    def lake(self) -> Lake:
+    def lake(self) -> "Lake":
+        from scale_assets.lake import Lake
+
         return Lake(self.root, s3=load_settings().s3 if "://" in self.root else None)
 
 

@@ -72,7 +72,29 @@ HEAVY = (
     "duckdb",
     "dbt.graph",
     "psycopg",
+    "deltalake",
+    "pyarrow.parquet",
+    "pyarrow.dataset",
+    "confluent_kafka",
+    "boto3",
+    "onnxruntime",
 )
+# What of ours a step needs and loading does not: folders whole, but for what declarations say.
+RUN_ONLY = (
+    "scale_assets.lake",
+    "scale_assets.ingest",
+    "scale_assets.features",
+    "training",
+    "serving",
+)
+DECLARED_WITH = {
+    "scale_assets.ingest",
+    "scale_assets.ingest.columns",
+    "scale_assets.ingest.declared",
+    "scale_assets.ingest.errors",
+    "scale_assets.features",
+    "scale_assets.features.repo",
+}
 
 
 def python_files(folder: str) -> list[Path]:
@@ -150,22 +172,86 @@ def first_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-@pytest.mark.parametrize("times", ["the first time", "again"])
-def test_loading_the_definitions_imports_nothing_heavy(first_home: Path, times: str) -> None:
-    code = (
-        "import sys, scale_assets.definitions as d; d.defs(); "
-        f"print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
-    )
+def loaded_modules(home: Path, folder: Path = ROOT) -> set[str]:
+    """What is imported once the definitions of the project in ``folder`` are loaded."""
+    code = "import sys, scale_assets.definitions as d; d.defs(); print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "SCALE_DATA_DIR": str(first_home)},
+        cwd=folder,
+        env={**os.environ, "SCALE_DATA_DIR": str(home), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
     )
+    return set(loaded.stdout.split())
 
-    assert loaded.stdout.split() == [], times
+
+@pytest.mark.parametrize("times", ["the first time", "again"])
+def test_loading_the_definitions_imports_nothing_heavy(first_home: Path, times: str) -> None:
+    modules = loaded_modules(first_home)
+    early = {name for name in modules if name.startswith(RUN_ONLY)} - DECLARED_WITH
+
+    assert modules & set(HEAVY) == set(), times
+    assert early == set(), "import these inside the functions that a step runs"
+
+
+CONTRACT = """
+apiVersion: v3.1.0
+kind: DataContract
+id: people
+version: 1.0.0
+status: active
+schema:
+  - name: people
+    properties:
+      - {name: person_id, logicalType: string, required: true, primaryKey: true}
+      - {name: seen_at, logicalType: timestamp, required: true}
+"""
+EVENTS = """
+type: scale_assets.components.EventStream
+attributes:
+  name: NAME
+  contract: people.odcs.yaml
+  transport: TRANSPORT
+  key: [person_id]
+  event_time: seen_at
+  calendar: {start: "2020-01-01"}
+"""
+CAPTURE = """
+type: scale_assets.components.ChangeFeed
+attributes:
+  name: captured
+  contract: people.odcs.yaml
+  transport: {type: postgres, connection: shop, slot: s, publication: s, table: public.people}
+  key: [person_id]
+"""
+
+
+def test_declaring_every_transport_imports_none_of_their_clients(
+    tmp_path: Path, first_home: Path
+) -> None:
+    declared = tmp_path / "shop" / "defs"
+    declared.mkdir(parents=True)
+    (tmp_path / "dg.toml").write_text(
+        'directory_type = "project"\n\n[project]\nroot_module = "shop"\n'
+    )
+    (declared / "people.odcs.yaml").write_text(CONTRACT)
+    streams = {
+        "topic": "{type: kafka, topic: people}",
+        "stream": "{type: kinesis, stream: people}",
+        "folder": "{type: files, path: people}",
+    }
+    documents = [
+        EVENTS.replace("NAME", name).replace("TRANSPORT", transport)
+        for name, transport in streams.items()
+    ]
+    (declared / "defs.yaml").write_text("---".join([*documents, CAPTURE]))
+
+    modules = loaded_modules(first_home, tmp_path)
+
+    assert "scale_assets.components.database_capture" in modules
+    assert modules & set(HEAVY) == set()
+    assert {name for name in modules if name.startswith(RUN_ONLY)} <= DECLARED_WITH
 
 
 @pytest.mark.parametrize("package", ["serving.app", "serving.collector.__main__", "training.run"])

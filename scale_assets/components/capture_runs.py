@@ -1,16 +1,13 @@
-"""A run of a capture as Dagster sees it: what can be asked of it, its checks, its results."""
+"""A run of a capture as Dagster sees it: its results, table by table."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 import dagster as dg
-from pydantic import Field
 
-from scale_assets.components.quarantine_view import (
-    REPLAY,
-    quarantine_metadata,
-    replay_metadata,
-)
+from scale_assets.components.capture_checks import SLOT_KEEPS_UP, CaptureRun
+from scale_assets.components.feed_assets import CHANGES_ACCOUNTED, WITHIN_LIMIT
+from scale_assets.components.quarantine_view import quarantine_metadata, replay_metadata
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.feed import IngestReport, account
 from scale_assets.ingest.postgres.capture import Capture, CaptureReport
@@ -20,47 +17,8 @@ from scale_assets.ingest.postgres.spec import CaptureSpec
 from scale_assets.lake import Lake
 from scale_assets.signals import stopping_on_signals
 
-ACCOUNTED = "every_change_is_accounted_for"
-WITHIN_LIMIT = "quarantine_within_limit"
-SLOT_KEEPS_UP = "slot_keeps_up"
 ALL = "*"
 DATA_VERSION_TAG = "dagster/data_version"
-
-
-class CaptureRun(dg.Config):
-    """What one run of a capture is asked beyond reading on."""
-
-    resync: list[str] = Field(
-        default_factory=list,
-        description="Tables of the database whose snapshot is taken anew and reconciled with what "
-        "the lake holds: the way out of a lost slot. ['*'] means all.",
-    )
-    follow: bool = Field(
-        default=False, description="Read on until the process is told to end, instead of up to now."
-    )
-    replay_quarantine: bool = Field(default=False, description=REPLAY)
-
-
-def checks_of(key: dg.AssetKey, max_quarantined_fraction: float) -> Iterator[dg.AssetCheckSpec]:
-    """The checks on one table of changes."""
-    yield dg.AssetCheckSpec(
-        ACCOUNTED,
-        asset=key,
-        blocking=True,
-        description="received = accepted + quarantined + duplicates + ignored.",
-    )
-    yield dg.AssetCheckSpec(
-        WITHIN_LIMIT,
-        asset=key,
-        description=f"At most {max_quarantined_fraction:.2%} of all received.",
-    )
-    yield dg.AssetCheckSpec(
-        SLOT_KEEPS_UP,
-        asset=key,
-        description="The slot held back at most half of max_slot_wal_keep_size when the run began; "
-        "beyond the whole, the server gives it up.",
-    )
-
 
 Results = Iterator[dg.MaterializeResult | dg.AssetCheckResult]
 
@@ -143,7 +101,7 @@ def _table_results(
         "erased": totals.erased,
     }
     yield dg.AssetCheckResult(
-        check_name=ACCOUNTED, asset_key=_key(feed), passed=totals.is_exact, metadata=counts
+        check_name=CHANGES_ACCOUNTED, asset_key=_key(feed), passed=totals.is_exact, metadata=counts
     )
     if not totals.is_exact:
         raise IngestError(f"{feed.name}: changes unaccounted for: {totals}")

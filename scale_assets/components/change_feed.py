@@ -1,14 +1,16 @@
 """A change feed, declared in YAML: a table of changes, and what it says is current and was."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from scale_assets.components.feed_assets import (
+    CHANGES_ACCOUNTED,
     READS_FEED,
+    WITHIN_LIMIT,
     Compatibility,
     FeedContext,
     arrival_sensor,
@@ -18,31 +20,20 @@ from scale_assets.components.feed_assets import (
     owners_of,
 )
 from scale_assets.components.postgres_transport import PostgresTransport
-from scale_assets.components.quarantine_view import (
-    ReplayConfig,
-    quarantine_metadata,
-    replay_metadata,
-)
+from scale_assets.components.quarantine_view import ReplayConfig
 from scale_assets.components.transports import Transport
 from scale_assets.contracts import Contract, Mode, load_contract
-from scale_assets.ingest.changes import ChangeFeed as Changes
+from scale_assets.ingest.columns import changes_schema, current_schema, history_schema
 from scale_assets.ingest.declared import DeclaredFeed
-from scale_assets.ingest.derive import (
-    Derived,
-    current_schema,
-    derive_current,
-    derive_history,
-    history_schema,
-)
 from scale_assets.ingest.errors import IngestError
-from scale_assets.ingest.feed import IngestReport, account, ingest
-from scale_assets.ingest.revalidate import RevalidationReport, revalidate
-from scale_assets.lake import Lake
 from scale_assets.resources import LakeResource, SettingsResource
 from scale_assets.settings import Settings, load_settings
 
-ACCOUNTED = "every_change_is_accounted_for"
-WITHIN_LIMIT = "quarantine_within_limit"
+if TYPE_CHECKING:
+    from scale_assets.ingest.changes import ChangeFeed as Changes
+    from scale_assets.ingest.feed import IngestReport
+    from scale_assets.ingest.revalidate import RevalidationReport
+    from scale_assets.lake import Lake
 
 
 class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
@@ -90,7 +81,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
         """The asset whose materialization reads on."""
         return dg.AssetKey(["raw", f"{self.name}_changes"])
 
-    def feed(self, settings: Settings) -> Changes:
+    def feed(self, settings: Settings) -> "Changes":
         """What the feed takes in; known once its definitions are built.
 
         Raises:
@@ -101,7 +92,16 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                 f"{self.name} comes through slot {self.transport.slot}: use `scale capture "
                 f"{self.name}`, which has --follow and --replay-quarantine, too"
             )
-        return self._feed(settings, self._contract_path)
+        from scale_assets.ingest.changes import ChangeFeed as Changes
+
+        return Changes(
+            name=self.name,
+            source=self.transport.source(settings),
+            contract_path=self._contract_path,
+            table=f"raw/{self.name}_changes",
+            quarantine_table=f"raw/{self.name}_quarantine",
+            compatibility=Mode(self.compatibility),
+        )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         path = self._contract_path = contract_path(context, self.contract)
@@ -139,28 +139,17 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                 contract,
                 self.name,
                 "One row per key that exists, with its newest values.",
-                derive_current,
                 current_schema(contract),
+                is_history=False,
             ),
             self._derived_asset(
                 contract,
                 f"{self.name}_history",
                 "One row per change: values valid from valid_from to before valid_to (null: open).",
-                derive_history,
                 history_schema(contract),
+                is_history=True,
             ),
         ]
-
-    def _feed(self, settings: Settings, path: Path) -> Changes:
-        assert not isinstance(self.transport, PostgresTransport)
-        return Changes(
-            name=self.name,
-            source=self.transport.source(settings),
-            contract_path=path,
-            table=f"raw/{self.name}_changes",
-            quarantine_table=f"raw/{self.name}_quarantine",
-            compatibility=Mode(self.compatibility),
-        )
 
     def declared(self, path: Path) -> DeclaredFeed:
         """What tools see of the feed that look after tables and contracts."""
@@ -178,7 +167,8 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
 
     def _changes_asset(self, contract: Contract, path: Path) -> dg.AssetsDefinition:
         key = self.asset_key
-        schema = self._feed(load_settings(), path).schema(contract)
+        assert not isinstance(self.transport, PostgresTransport)
+        schema = changes_schema(contract, self.transport.columns(load_settings()))
 
         @dg.asset(
             key=key,
@@ -189,7 +179,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             pool=f"table_raw_{self.name}",
             check_specs=[
                 dg.AssetCheckSpec(
-                    ACCOUNTED,
+                    CHANGES_ACCOUNTED,
                     asset=key,
                     blocking=True,
                     description="received = accepted + quarantined + duplicates + tombstones + erased.",
@@ -212,6 +202,9 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             lake: LakeResource,
             settings: SettingsResource,
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+            from scale_assets.ingest.feed import ingest
+            from scale_assets.ingest.revalidate import revalidate
+
             feed, tables = self.feed(settings.values), lake.lake()
             replayed = revalidate(tables, feed) if config.replay_quarantine else None
             yield from self.settle(context, tables, feed, ingest(tables, feed), replayed)
@@ -222,60 +215,27 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
     def settle(
         self,
         context: FeedContext,
-        lake: Lake,
-        feed: Changes,
-        report: IngestReport,
-        replayed: RevalidationReport | None = None,
+        lake: "Lake",
+        feed: "Changes",
+        report: "IngestReport",
+        replayed: "RevalidationReport | None" = None,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Check and log what was taken in since the last time."""
-        for notice in report.notices:
-            context.log.warning(notice)
-        totals = account(lake, feed)
-        counts = {
-            "received": totals.received,
-            "accepted": totals.accepted,
-            "quarantined": totals.quarantined,
-            "duplicates": totals.duplicates,
-            "tombstones": totals.ignored,
-            "erased": totals.erased,
-        }
-        yield dg.AssetCheckResult(check_name=ACCOUNTED, passed=totals.is_exact, metadata=counts)
-        if not totals.is_exact:
-            raise IngestError(f"{self.name}: changes unaccounted for: {totals}")
-        contract, _ = feed.load_contract()
-        shown = quarantine_metadata(lake, contract, feed.quarantine_table)
-        yield dg.AssetCheckResult(
-            check_name=WITHIN_LIMIT,
-            passed=totals.quarantined <= self.max_quarantined_fraction * totals.received,
-            severity=dg.AssetCheckSeverity.WARN,
-            metadata={**counts, **shown},
+        from scale_assets.components.change_run import settle_changes
+
+        limit = self.max_quarantined_fraction
+        yield from settle_changes(
+            context, lake, feed, report, replayed, max_quarantined_fraction=limit
         )
-        version = lake.version(feed.table)
-        yield dg.MaterializeResult(
-            data_version=dg.DataVersion(str(version)),
-            metadata={
-                "dagster/row_count": totals.accepted,
-                "delta_version": version,
-                "received": report.num_received,
-                "accepted": report.num_accepted,
-                "quarantined": report.num_quarantined,
-                "duplicates": report.num_duplicates,
-                "places": report.num_places,
-                "notices": report.notices,
-                "seconds": round(report.seconds, 3),
-                **replay_metadata(replayed),
-                **shown,
-            },
-        )
-        report.raise_if_broken()
 
     def _derived_asset(
         self,
         contract: Contract,
         table: str,
         grain: str,
-        derive: Callable[..., Derived],
         schema: Any,
+        *,
+        is_history: bool,
     ) -> dg.AssetsDefinition:
         changes = f"raw/{self.name}_changes"
         changes_key = dg.AssetKey(changes.split("/"))
@@ -299,6 +259,9 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             **self._shared(contract),
         )
         def derived(lake: LakeResource) -> dg.MaterializeResult:
+            from scale_assets.ingest.derive import derive_current, derive_history
+
+            derive = derive_history if is_history else derive_current
             shown = derive(lake.lake(), contract, changes=changes, table=table)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(str(shown.changes_version)),

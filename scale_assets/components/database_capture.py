@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from scale_assets.components.capture_runs import CaptureRun, checks_of, run_capture
+from scale_assets.components.capture_checks import CaptureRun, checks_of
 from scale_assets.components.change_feed import ChangeFeed
 from scale_assets.components.feed_assets import (
     READS_FEED,
@@ -26,12 +26,15 @@ from scale_assets.components.postgres_transport import (
     PostgresTransport,
 )
 from scale_assets.contracts import Contract, Mode, load_contract
-from scale_assets.ingest.postgres.changes import PostgresChanges
-from scale_assets.ingest.postgres.connection import Database
-from scale_assets.ingest.postgres.source import PostgresSource
-from scale_assets.ingest.postgres.spec import CaptureSpec
+from scale_assets.ingest.columns import captured_schema
 from scale_assets.resources import LakeResource, SettingsResource
 from scale_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from scale_assets.ingest.postgres.changes import PostgresChanges
+    from scale_assets.ingest.postgres.connection import Database
+    from scale_assets.ingest.postgres.source import PostgresSource
+    from scale_assets.ingest.postgres.spec import CaptureSpec
 
 
 class CapturedTable(dg.Resolvable, dg.Model):
@@ -110,18 +113,24 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
         )
         return dg.Definitions(assets=[changes, *derived], sensors=[sensor])
 
-    def source(self, settings: Settings) -> PostgresSource:
+    def source(self, settings: Settings) -> "PostgresSource":
         """What tells the sensor that there is something new."""
         return self._source(self._database(settings))
 
-    def _source(self, database: Database) -> PostgresSource:
+    def _source(self, database: "Database") -> "PostgresSource":
+        from scale_assets.ingest.postgres.source import PostgresSource
+
         tables = tuple(table.table for table in self.tables)
         return PostgresSource(database, self.slot, tables)
 
-    def _database(self, settings: Settings) -> Database:
+    def _database(self, settings: Settings) -> "Database":
+        from scale_assets.ingest.postgres.connection import Database
+
         return Database(self.connection, settings.postgres_dsn(self.connection))
 
-    def _spec(self, settings: Settings) -> CaptureSpec:
+    def _spec(self, settings: Settings) -> "CaptureSpec":
+        from scale_assets.ingest.postgres.spec import CaptureSpec
+
         return CaptureSpec(
             name=self.name,
             database=self._database(settings),
@@ -131,7 +140,9 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
             simulated_clock=self.simulated_clock,
         )
 
-    def _feeds(self, database: Database, paths: Sequence[Path]) -> list[PostgresChanges]:
+    def _feeds(self, database: "Database", paths: Sequence[Path]) -> "list[PostgresChanges]":
+        from scale_assets.ingest.postgres.changes import PostgresChanges
+
         return [
             PostgresChanges(
                 name=table.name,
@@ -165,11 +176,7 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
         )
 
     def _changes_assets(self, paths: Sequence[Path]) -> dg.AssetsDefinition:
-        schemas = self._feeds(Database(self.connection, dsn=""), paths)
-        specs = [
-            self._spec_of(table, path, feed)
-            for table, path, feed in zip(self.tables, paths, schemas, strict=True)
-        ]
+        specs = [self._spec_of(table, path) for table, path in zip(self.tables, paths, strict=True)]
 
         @dg.multi_asset(
             name=f"capture_{self.name}",
@@ -187,6 +194,8 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
             lake: LakeResource,
             settings: SettingsResource,
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+            from scale_assets.components.capture_runs import run_capture
+
             spec = self._spec(settings.values)
             feeds = self._feeds(spec.database, paths)
             yield from run_capture(
@@ -200,11 +209,11 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
 
         return changes
 
-    def _spec_of(self, table: CapturedTable, path: Path, feed: PostgresChanges) -> dg.AssetSpec:
+    def _spec_of(self, table: CapturedTable, path: Path) -> dg.AssetSpec:
         declared = self._change_feed(table)
         contract = declared.checked_contract(path)
         return dg.AssetSpec(
-            dg.AssetKey(feed.table.split("/")),
+            declared.asset_key,
             description=f"{table.description or contract.description}\n\n"
             "One row per change; (lsn, tx_ordinal) orders and identifies them.",
             kinds={"deltalake", "postgres"},
@@ -212,7 +221,7 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
             group_name=self.group,
             owners=owners_of(contract, self.owners),
             metadata={
-                "dagster/column_schema": column_schema(contract, feed.schema(contract)),
+                "dagster/column_schema": column_schema(contract, captured_schema(contract)),
                 **feed_metadata(declared.declared(path)),
             },
         )

@@ -7,9 +7,6 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from scale_assets.features.codec import to_micros
-from scale_assets.features.loading import load_view, newest
-from scale_assets.features.reader import OnlineReader
 from scale_assets.features.repo import FeatureRepo, FeatureRepoError, ViewDeclaration, read_repo
 from scale_assets.resources import LakeResource, SettingsResource
 
@@ -127,6 +124,9 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             },
         )
         def online(lake: LakeResource, settings: SettingsResource) -> dg.MaterializeResult[Any]:
+            from scale_assets.features.codec import to_micros
+            from scale_assets.features.loading import load_view, newest
+
             now = newest(lake.lake(), clock.table, clock.column)
             report = load_view(
                 lake.lake(), view, settings.values.online_store_path, clock=to_micros(now)
@@ -154,6 +154,9 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             f"before the newest {clock.column} of {clock.table}.",
         )
         def is_fresh(lake: LakeResource, settings: SettingsResource) -> dg.AssetCheckResult:
+            from scale_assets.features.loading import newest
+            from scale_assets.features.reader import OnlineReader
+
             now = newest(lake.lake(), clock.table, clock.column)
             found = OnlineReader(settings.values.online_store_path).newest_feature_time(view.name)
             metadata: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
 import dagster as dg
 import pyarrow as pa
@@ -10,9 +10,11 @@ from pydantic import Field
 
 from scale_assets.contracts import Contract
 from scale_assets.ingest.declared import DeclaredFeed
-from scale_assets.ingest.source import Source
 from scale_assets.resources import SettingsResource
 from scale_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from scale_assets.ingest.source import Source
 
 SENSOR_STATUS = {
     "running": dg.DefaultSensorStatus.RUNNING,
@@ -34,6 +36,9 @@ Compatibility: TypeAlias = Annotated[
         "breaks it stops the run before any row."
     ),
 ]
+ROWS_ACCOUNTED = "every_row_is_accounted_for"
+CHANGES_ACCOUNTED = "every_change_is_accounted_for"
+WITHIN_LIMIT = "quarantine_within_limit"
 FEED = "scale/feed"  # metadata of the one asset that reads a feed
 READS_FEED = {"scale/reads": "feed"}  # tag of assets that look for new input by themselves
 
@@ -41,7 +46,7 @@ READS_FEED = {"scale/reads": "feed"}  # tag of assets that look for new input by
 class HasSource(Protocol):
     """What YAML says of how records arrive."""
 
-    def source(self, settings: Settings) -> Source: ...
+    def source(self, settings: Settings) -> "Source": ...
 
 
 class FeedContext(Protocol):

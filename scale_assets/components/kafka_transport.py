@@ -1,16 +1,20 @@
 """A Kafka topic, as YAML says it; the cluster and its secrets are settings."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 from pydantic import Field
 
-from scale_assets.ingest.kafka.avro import AvroValues
-from scale_assets.ingest.kafka.cluster import Cluster
-from scale_assets.ingest.kafka.registry import FramedJson, Registry
-from scale_assets.ingest.kafka.source import KafkaSource
-from scale_assets.ingest.values import JsonValues, ValueFormat
+from scale_assets.ingest.columns import OF_KAFKA
 from scale_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from scale_assets.ingest.kafka.cluster import Cluster
+    from scale_assets.ingest.kafka.registry import Registry
+    from scale_assets.ingest.kafka.source import KafkaSource
+    from scale_assets.ingest.values import ValueFormat
 
 
 class KafkaTransport(dg.Resolvable, dg.Model):
@@ -24,7 +28,12 @@ class KafkaTransport(dg.Resolvable, dg.Model):
         "and schema id of a Schema Registry (SCALE_SCHEMA_REGISTRY_URL for Avro).",
     )
 
-    def source(self, settings: Settings) -> KafkaSource:
+    def columns(self, settings: Settings) -> "pa.Schema":  # noqa: ARG002
+        return OF_KAFKA
+
+    def source(self, settings: Settings) -> "KafkaSource":
+        from scale_assets.ingest.kafka.source import KafkaSource
+
         return KafkaSource(
             cluster=kafka_cluster(settings),
             topic=self.topic,
@@ -32,14 +41,20 @@ class KafkaTransport(dg.Resolvable, dg.Model):
             group_prefix=settings.kafka_group_prefix,
         )
 
-    def _values(self, settings: Settings) -> ValueFormat:
+    def _values(self, settings: Settings) -> "ValueFormat":
+        from scale_assets.ingest.kafka.avro import AvroValues
+        from scale_assets.ingest.kafka.registry import FramedJson
+        from scale_assets.ingest.values import JsonValues
+
         if self.value == "avro":
             return AvroValues(schema_registry(settings))
         return FramedJson() if self.value == "json_schema" else JsonValues()
 
 
-def kafka_cluster(settings: Settings) -> Cluster:
+def kafka_cluster(settings: Settings) -> "Cluster":
     """The cluster that the settings describe, whether or not they name one yet."""
+    from scale_assets.ingest.kafka.cluster import Cluster
+
     named = {
         "security.protocol": settings.kafka_security_protocol,
         "sasl.mechanism": settings.kafka_sasl_mechanism,
@@ -59,7 +74,9 @@ def kafka_cluster(settings: Settings) -> Cluster:
     return Cluster(settings.kafka_bootstrap_servers or "", properties)
 
 
-def schema_registry(settings: Settings) -> Registry:
+def schema_registry(settings: Settings) -> "Registry":
+    from scale_assets.ingest.kafka.registry import Registry
+
     password = settings.schema_registry_password
     return Registry(
         url=settings.schema_registry_url or "",

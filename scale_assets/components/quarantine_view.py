@@ -1,15 +1,17 @@
 """A quarantine as Dagster's UI shows it: tables of reasons and of masked samples."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from scale_assets.contracts import Contract
-from scale_assets.ingest.quarantine import Summary, summarize
-from scale_assets.ingest.revalidate import RevalidationReport
-from scale_assets.lake import Lake
+
+if TYPE_CHECKING:
+    from scale_assets.ingest.quarantine import Summary
+    from scale_assets.ingest.revalidate import RevalidationReport
+    from scale_assets.lake import Lake
 
 REPLAY = "First move the quarantined lines that the contract accepts by now."
 MetadataValues = dict[str, dg.MetadataValue]
@@ -24,8 +26,10 @@ class ReplayConfig(dg.Config):
     )
 
 
-def quarantine_metadata(lake: Lake, contract: Contract, table: str) -> MetadataValues:
+def quarantine_metadata(lake: "Lake", contract: Contract, table: str) -> MetadataValues:
     """Entries for a materialization: how many lines lie there, why, and what they look like."""
+    from scale_assets.ingest.quarantine import summarize
+
     summary = summarize(contract, lake.open(table))
     if not summary.num_lines:
         return {"in_quarantine": dg.MetadataValue.int(0)}
@@ -36,7 +40,7 @@ def quarantine_metadata(lake: Lake, contract: Contract, table: str) -> MetadataV
     }
 
 
-def replay_metadata(report: RevalidationReport | None) -> MetadataValues:
+def replay_metadata(report: "RevalidationReport | None") -> MetadataValues:
     """What a replay of the quarantine came to, if the run was asked for one."""
     if report is None:
         return {}
@@ -56,7 +60,7 @@ def replay_lines(said: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _reasons(summary: Summary) -> dg.MetadataValue:
+def _reasons(summary: "Summary") -> dg.MetadataValue:
     return dg.MetadataValue.table(
         [
             dg.TableRecord(
@@ -72,7 +76,7 @@ def _reasons(summary: Summary) -> dg.MetadataValue:
     )
 
 
-def _samples(summary: Summary) -> dg.MetadataValue:
+def _samples(summary: "Summary") -> dg.MetadataValue:
     return dg.MetadataValue.table(
         [
             dg.TableRecord(

@@ -7,15 +7,17 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from scale_assets.errors import ScaleError
 from scale_assets.features.repo import ViewDeclaration, read_repo
-from scale_assets.lake import Lake
 from scale_assets.resources import LakeResource, ModelRegistryResource, SettingsResource
+
+if TYPE_CHECKING:
+    from scale_assets.lake import Lake
 
 KINDS = {"tabular": "tabular", "sequence": "ranking"}
 RELEASE_FILES = ("model.onnx", "signature.json")
@@ -104,7 +106,7 @@ class Release(dg.Component, dg.Resolvable, dg.Model):
     def _release(
         self,
         settings: SettingsResource,
-        lake: Lake,
+        lake: "Lake",
         registry: ModelRegistryResource,
         views: tuple[ViewDeclaration, ...],
     ) -> dg.MaterializeResult:
@@ -208,7 +210,7 @@ def feature_source(path: str, views: tuple[ViewDeclaration, ...]) -> dict[str, s
     )
 
 
-def any_key(lake: Lake, view: ViewDeclaration) -> str:
+def any_key(lake: "Lake", view: ViewDeclaration) -> str:
     """An entity that has features, to ask about."""
     import duckdb
 

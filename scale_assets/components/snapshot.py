@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 import dagster as dg
-import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
 from scale_assets.components.feed_assets import (
@@ -20,8 +19,8 @@ from scale_assets.components.feed_assets import (
 from scale_assets.components.quarantine_view import quarantine_metadata
 from scale_assets.components.transports import FilesTransport
 from scale_assets.contracts import Contract, Mode, load_contract
+from scale_assets.ingest.columns import snapshot_schema
 from scale_assets.ingest.declared import DeclaredFeed
-from scale_assets.ingest.snapshots import SOURCE_FILE, SnapshotFeed, ingest_snapshot
 from scale_assets.resources import LakeResource, SettingsResource
 
 ROW_COUNT = "row_count_is_plausible"
@@ -72,7 +71,6 @@ class Snapshot(dg.Component, dg.Resolvable, dg.Model):
         path = self._contract_path = contract_path(context, self.contract)
         contract = load_contract(path)
         key = dg.AssetKey(["raw", self.name])
-        schema = pa.schema([*contract.arrow_schema, SOURCE_FILE])
 
         @dg.asset(
             key=key,
@@ -94,7 +92,7 @@ class Snapshot(dg.Component, dg.Resolvable, dg.Model):
                 ),
             ],
             metadata={
-                "dagster/column_schema": column_schema(contract, schema),
+                "dagster/column_schema": column_schema(contract, snapshot_schema(contract)),
                 **feed_metadata(
                     DeclaredFeed(
                         name=self.name,
@@ -110,6 +108,8 @@ class Snapshot(dg.Component, dg.Resolvable, dg.Model):
         def snapshot(
             lake: LakeResource, settings: SettingsResource
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+            from scale_assets.ingest.snapshots import SnapshotFeed, ingest_snapshot
+
             report = ingest_snapshot(
                 lake.lake(),
                 SnapshotFeed(

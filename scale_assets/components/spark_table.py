@@ -4,7 +4,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import dagster as dg
 from pydantic import ConfigDict, Field
@@ -12,8 +12,10 @@ from pydantic import ConfigDict, Field
 from scale_assets.components.automation import when_inputs_passed_their_checks
 from scale_assets.components.calendar import Calendar
 from scale_assets.resources import LakeResource, SparkResource
-from scale_assets.transforms.materialize import GrainBroken, Published, materialize
 from scale_assets.transforms.tables import DateRange, TransformError
+
+if TYPE_CHECKING:
+    from scale_assets.transforms.materialize import Published
 
 CHECK = "grain_is_unique"
 
@@ -87,6 +89,8 @@ class SparkTable(dg.Component, dg.Resolvable, dg.Model):
         def spark_table(
             context: dg.AssetExecutionContext, lake: LakeResource, spark: SparkResource
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+            from scale_assets.transforms.materialize import GrainBroken, materialize
+
             keys = context.partition_key_range
             asked = DateRange(date.fromisoformat(keys.start), date.fromisoformat(keys.end))
             present = self._dates_present(lake)
@@ -175,7 +179,7 @@ class SparkTable(dg.Component, dg.Resolvable, dg.Model):
         self,
         context: dg.AssetExecutionContext,
         asked: DateRange,
-        published: Published,
+        published: "Published",
         present: set[str],
     ) -> None:
         """Row counts for each date asked for; an event for each other date that was rewritten."""
@@ -198,7 +202,7 @@ class SparkTable(dg.Component, dg.Resolvable, dg.Model):
                     )
                 )
 
-    def _run_metadata(self, published: Published) -> dict[str, Any]:
+    def _run_metadata(self, published: "Published") -> dict[str, Any]:
         columns = [dg.TableColumn(field.name, type=str(field.type)) for field in published.schema]
         return {
             "dagster/column_schema": dg.TableSchema(columns),

@@ -2,22 +2,18 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import dagster as dg
 from pydantic import Field, model_validator
 
 from scale_assets.components.feature_views import REGISTRY, column_lineage, table_key
-from scale_assets.features.dataset import (
-    Check,
-    DatasetError,
-    NotEnoughHistory,
-    replaced_folder,
-)
 from scale_assets.features.repo import ViewDeclaration, read_repo
-from scale_assets.features.sequences import SequenceSet, build_sequences
-from scale_assets.features.tabular import Built, TabularSet, build_tabular
 from scale_assets.resources import LakeResource, SettingsResource
+
+if TYPE_CHECKING:
+    from scale_assets.features.dataset import Check
+    from scale_assets.features.tabular import Built
 
 _TABULAR_CHECKS = {
     "nothing_from_the_future": "No feature row describes, or became known at, a time after its label.",
@@ -148,6 +144,8 @@ class TrainingSet(dg.Component, dg.Resolvable, dg.Model):
         def training_set(
             context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
         ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+            from scale_assets.features.dataset import NotEnoughHistory, replaced_folder
+
             settings.values.apply()
             folder = settings.values.training_dir / self.name / "dataset"
             try:
@@ -190,7 +188,10 @@ class TrainingSet(dg.Component, dg.Resolvable, dg.Model):
         repo_folder: Path,
         views: tuple[ViewDeclaration, ...],
         staged: Path,
-    ) -> Built:
+    ) -> "Built":
+        from scale_assets.features.sequences import SequenceSet, build_sequences
+        from scale_assets.features.tabular import TabularSet, build_tabular
+
         common: dict[str, Any] = {
             "name": self.name,
             "feature_service": self.feature_service,
@@ -213,6 +214,8 @@ class TrainingSet(dg.Component, dg.Resolvable, dg.Model):
 
 
 def _refuse_failed(name: str, checks: Any, *, kept: Path) -> None:
+    from scale_assets.features.dataset import DatasetError
+
     failed = [check for check in checks if not check.passed]
     if failed:
         raise DatasetError(
@@ -221,7 +224,7 @@ def _refuse_failed(name: str, checks: Any, *, kept: Path) -> None:
         )
 
 
-def _result(check: Check, key: dg.AssetKey) -> dg.AssetCheckResult:
+def _result(check: "Check", key: dg.AssetKey) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=key, check_name=check.name, passed=check.passed, metadata=dict(check.found)
     )
@@ -237,7 +240,7 @@ def _not_yet(name: str, key: dg.AssetKey, why: str) -> dg.AssetCheckResult:
     )
 
 
-def _metadata(built: Built, folder: Path) -> dict[str, Any]:
+def _metadata(built: "Built", folder: Path) -> dict[str, Any]:
     schema = dg.TableSchema(columns=[dg.TableColumn(*column) for column in built.columns.items()])
     return {
         "dagster/row_count": sum(built.num_rows.values()),

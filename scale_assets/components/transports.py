@@ -1,16 +1,21 @@
 """How records arrive, as YAML says it: one class per transport, chosen by ``type``."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import dagster as dg
 from pydantic import Discriminator, Field, Tag
 
 from scale_assets.components.kafka_transport import KafkaTransport
 from scale_assets.components.kinesis_transport import KinesisTransport
-from scale_assets.ingest.file_source import FilesSource
-from scale_assets.ingest.kafka.source import KafkaSource
+from scale_assets.ingest.columns import OF_FILES
 from scale_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from scale_assets.ingest.file_source import FilesSource
+    from scale_assets.ingest.kafka.source import KafkaSource
 
 
 class FilesTransport(dg.Resolvable, dg.Model):
@@ -25,7 +30,12 @@ class FilesTransport(dg.Resolvable, dg.Model):
     def folder(self, settings: Settings) -> Path:
         return settings.feeds_dir / self.path
 
-    def source(self, settings: Settings) -> FilesSource:
+    def columns(self, settings: Settings) -> "pa.Schema":  # noqa: ARG002
+        return OF_FILES
+
+    def source(self, settings: Settings) -> "FilesSource":
+        from scale_assets.ingest.file_source import FilesSource
+
         return FilesSource(self.folder(settings))
 
 
@@ -40,11 +50,16 @@ class FeedTransport(dg.Resolvable, dg.Model):
         examples=["clicks"],
     )
 
-    def source(self, settings: Settings) -> FilesSource | KafkaSource:
+    def columns(self, settings: Settings) -> "pa.Schema":
+        return self._chosen(settings).columns(settings)
+
+    def source(self, settings: Settings) -> "FilesSource | KafkaSource":
+        return self._chosen(settings).source(settings)
+
+    def _chosen(self, settings: Settings) -> FilesTransport | KafkaTransport:
         if settings.feeds == "files":
-            return FilesTransport(type="files", path=self.name).source(settings)
-        topic = settings.kafka_topic_prefix + self.name
-        return KafkaTransport(type="kafka", topic=topic).source(settings)
+            return FilesTransport(type="files", path=self.name)
+        return KafkaTransport(type="kafka", topic=settings.kafka_topic_prefix + self.name)
 
 
 TRANSPORTS: dict[str, type[dg.Resolvable]] = {

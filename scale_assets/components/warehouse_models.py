@@ -15,7 +15,6 @@ from scale_assets.components.calendar import Calendar
 from scale_assets.components.dbt_runs import prepare_manifest
 from scale_assets.components.dbt_specs import ALL, asset_specs, selected_ids, with_tests
 from scale_assets.components.dbt_translator import WarehouseTranslator
-from scale_assets.components.warehouse_run import WarehouseRun
 from scale_assets.errors import ScaleError
 from scale_assets.resources import LakeResource, SettingsResource
 from scale_assets.settings import load_settings
@@ -96,6 +95,8 @@ class WarehouseModels(dg.Component, dg.Resolvable, dg.Model):
         def models(
             context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
         ) -> Iterator[Any]:
+            from scale_assets.components.warehouse_run import WarehouseRun
+
             run = WarehouseRun(
                 project=project,
                 manifest=manifest,

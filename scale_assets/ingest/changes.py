@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from scale_assets.contracts import Contract, change_schema, validate_change_lines
+from scale_assets.contracts import Contract, validate_change_lines
 from scale_assets.contracts.refused_changes import refused_positions
-from scale_assets.ingest.feed import EVENT_DATE, SOURCE_FIELDS, Decoded, Feed
-from scale_assets.ingest.ordinals import LSN, TX_ORDINAL, changes_before, numbered
+from scale_assets.ingest.columns import EVENT_DATE, LSN, TX_ORDINAL, changes_schema
+from scale_assets.ingest.feed import Decoded, Feed
+from scale_assets.ingest.ordinals import changes_before, numbered
 from scale_assets.ingest.redelivery import redelivered
 from scale_assets.ingest.source import Piece
 from scale_assets.lake.snapshots import snapshot_dataset
@@ -22,9 +23,7 @@ class ChangeFeed(Feed):
     """A feed of changes to one source table. (lsn, tx_ordinal) orders those of one key."""
 
     def schema(self, contract: Contract) -> pa.Schema:
-        given = (TX_ORDINAL.name, "_position")
-        columns = [f for f in change_schema(contract) if f.name not in given]
-        return pa.schema([*columns, *self.source.columns, TX_ORDINAL, *SOURCE_FIELDS])
+        return changes_schema(contract, self.source.columns)
 
     @property
     def quarantine_schema(self) -> pa.Schema:

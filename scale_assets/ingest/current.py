@@ -6,16 +6,9 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from scale_assets.contracts import Contract
+from scale_assets.ingest.columns import UNAVAILABLE, current_schema
 from scale_assets.ingest.news import NEWS, News
-from scale_assets.ingest.states import (
-    GONE,
-    NEWEST_FIRST,
-    UNAVAILABLE,
-    UTC_TIME,
-    Facts,
-    names,
-    states_sql,
-)
+from scale_assets.ingest.states import GONE, NEWEST_FIRST, Facts, names, states_sql
 from scale_assets.lake.duckdb_types import literal, quoted
 from scale_assets.lake.fit import arrow_schema, fit
 from scale_assets.lake.merge import merge_states
@@ -23,12 +16,6 @@ from scale_assets.lake.merge import merge_states
 IS_GONE = "_is_gone"
 # Fields to take from the row that is there, and fields without a value because the row is new.
 CARRIED, LOST = "_carried", "_lost"
-
-
-def current_schema(contract: Contract) -> pa.Schema:
-    """Columns of the current table. ``_unavailable`` names fields whose value was never sent."""
-    times = [pa.field(name, UTC_TIME) for name in ("event_time", "received_at")]
-    return pa.schema([*contract.arrow_schema, *times, UNAVAILABLE])
 
 
 def current_rows_sql(contract: Contract, changes: str, facts: Facts) -> str:

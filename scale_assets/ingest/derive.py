@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from scale_assets.contracts import Contract
-from scale_assets.ingest.current import current_rows_sql, current_schema, merge_current
-from scale_assets.ingest.history import SEGMENT, history_rows_sql, history_schema, rewrite_history
+from scale_assets.ingest.columns import SEGMENT, UNAVAILABLE, current_schema, history_schema
+from scale_assets.ingest.current import current_rows_sql, merge_current
+from scale_assets.ingest.history import history_rows_sql, rewrite_history
 from scale_assets.ingest.news import (
     Anew,
     News,
@@ -22,14 +23,12 @@ from scale_assets.ingest.news import (
     duckdb_in_utc,
     new_changes,
 )
-from scale_assets.ingest.states import UNAVAILABLE, Facts
+from scale_assets.ingest.states import Facts
 from scale_assets.lake import Lake
 from scale_assets.lake.commits import retried
 from scale_assets.lake.fit import arrow_schema, delta_schema
 from scale_assets.lake.history import last_metadata, num_rows
 from scale_assets.lake.snapshots import snapshot_dataset
-
-__all__ = ["Derived", "current_schema", "derive_current", "derive_history", "history_schema"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, validate_lines
+from scale_assets.ingest.columns import EVENT_DATE, event_schema
 from scale_assets.ingest.dedup import keep_first
-from scale_assets.ingest.feed import EVENT_DATE, SOURCE_FIELDS, Decoded, Feed
+from scale_assets.ingest.feed import Decoded, Feed
 from scale_assets.ingest.source import Piece
 from scale_assets.lake.snapshots import snapshot_dataset
 
@@ -28,7 +29,7 @@ class EventFeed(Feed):
     dedup_horizon_days: int
 
     def schema(self, contract: Contract) -> pa.Schema:
-        return pa.schema([*contract.arrow_schema, *self.source.columns, EVENT_DATE, *SOURCE_FIELDS])
+        return event_schema(contract, self.source.columns)
 
     @property
     def partition_by(self) -> list[str]:

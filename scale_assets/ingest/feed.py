@@ -16,8 +16,9 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, Mode, parse_contract
+from scale_assets.contracts import Contract, Mode, parse_contract
 from scale_assets.ingest import positions
+from scale_assets.ingest.columns import SOURCE_FIELDS, quarantine_schema
 from scale_assets.ingest.contract_history import ContractHistory
 from scale_assets.ingest.errors import IngestError, SourceUnavailable
 from scale_assets.ingest.moves import MOVE, finish_move
@@ -29,8 +30,6 @@ from scale_assets.lake.history import is_cut_off, last_metadata, num_rows
 
 MAX_BATCH_BYTES = 64 << 20
 HALF_DONE_SECONDS = 5.0  # how long a run that lives may take between two commits that are one
-SOURCE_FIELDS = (pa.field("_source_file", pa.string()), pa.field("_position", pa.int64()))
-EVENT_DATE = pa.field("event_date", pa.date32())
 
 Batch = list[Piece]
 Progress = Callable[["IngestReport"], None]
@@ -130,9 +129,7 @@ class Feed(ABC):
 
     @property
     def quarantine_schema(self) -> pa.Schema:
-        columns = [f for f in QUARANTINE_SCHEMA if f.name != "_position"]
-        version = pa.field("contract_version", pa.string())
-        return pa.schema([*columns, *self.source.columns, *SOURCE_FIELDS, version, EVENT_DATE])
+        return quarantine_schema(self.source.columns)
 
     def contract_text(self) -> str:
         return self.contract_path.read_text(encoding="utf-8")

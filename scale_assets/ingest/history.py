@@ -13,24 +13,17 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from scale_assets.contracts import Contract
+from scale_assets.ingest.columns import SEGMENT
 from scale_assets.ingest.news import NEWS, News
 from scale_assets.ingest.periods import THERE, continued, periods_sql
-from scale_assets.ingest.states import UNAVAILABLE, UTC_TIME, Facts, names
+from scale_assets.ingest.states import Facts, names
 from scale_assets.lake.commits import Part, replace_partitions
 from scale_assets.lake.files import local_files
 from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.history import rows_per_partition
 from scale_assets.lake.snapshots import files_table, relation_sql
 
-SEGMENT = pa.field("_segment", pa.int32())  # null: the row is closed
 SEGMENT_ROWS = 1 << 20
-
-
-def history_schema(contract: Contract) -> pa.Schema:
-    """Columns of the history. ``_unavailable`` names fields whose value was never sent."""
-    times = [pa.field(name, UTC_TIME) for name in ("valid_from", "valid_to", "received_at")]
-    columns = [pa.field("op", pa.string()), *times, UNAVAILABLE, SEGMENT]
-    return pa.schema([*contract.arrow_schema, *columns])
 
 
 def history_rows_sql(contract: Contract, changes: str, facts: Facts) -> str:

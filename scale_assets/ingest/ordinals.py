@@ -8,13 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from scale_assets.ingest.columns import TX_ORDINAL
 from scale_assets.lake.snapshots import snapshot_dataset
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
-
-LSN = pa.field("lsn", pa.int64())
-TX_ORDINAL = pa.field("tx_ordinal", pa.int64())
 
 
 def numbered(rows: pa.Table, *, already: int = 0) -> pa.Table:

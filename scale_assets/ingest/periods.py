@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 
 from scale_assets.contracts import Contract
 from scale_assets.contracts.change_schema import UNCHANGED
+from scale_assets.ingest.columns import UNAVAILABLE
 from scale_assets.ingest.news import NEWS, News
-from scale_assets.ingest.states import ORDER, UNAVAILABLE, Facts, names, states_sql
+from scale_assets.ingest.states import ORDER, Facts, names, states_sql
 
 THERE = "_there"  # what the caller keeps of the open row that a period closes, or follows
 CLOSING = "closing"  # open rows that the news close, in DuckDB

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scale_assets.ingest.ordinals import TX_ORDINAL, run_starts
+from scale_assets.ingest.columns import TX_ORDINAL
+from scale_assets.ingest.ordinals import run_starts
 from scale_assets.lake.duckdb_types import quoted
 
 if TYPE_CHECKING:

@@ -6,13 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from scale_assets.contracts import Contract, Mode, Validated, parse_contract, validate_lines
+from scale_assets.ingest.columns import SOURCE_FILE
 from scale_assets.ingest.contract_history import ContractHistory
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.files import FeedFile, check_whole, identify, list_files, open_lines
 from scale_assets.ingest.suppression import SuppressionList, without_forgotten
 from scale_assets.lake import Lake
-
-SOURCE_FILE = pa.field("_source_file", pa.string())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ from typing import Any, Self, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scale_assets.ingest.columns import OF_FILES
+
 Records: TypeAlias = bytes | list[bytes] | pa.Table
 Positions: TypeAlias = Mapping[str, int]
 UNREADABLE = "unreadable"  # the rule that a record broke which its transport cannot read
@@ -108,7 +110,7 @@ class Reading(ABC):
 class Source(ABC):
     """Where a feed's records come from."""
 
-    columns: pa.Schema = pa.schema([])  # what it knows of a record besides its value
+    columns: pa.Schema = OF_FILES  # what it knows of a record besides its value
 
     def for_stream(self, stream: str) -> Self:
         """The source as this stream reads it, where it keeps books under the stream's name."""

@@ -11,17 +11,15 @@ import pyarrow.compute as pc
 
 from scale_assets.contracts import Contract
 from scale_assets.contracts.change_schema import MOVED_FROM, UNCHANGED, moved_from
-from scale_assets.ingest.feed import SOURCE_FIELDS
-from scale_assets.ingest.ordinals import TX_ORDINAL
+from scale_assets.contracts.model import TIMESTAMP
+from scale_assets.ingest.columns import SOURCE_FIELDS, TX_ORDINAL, UNAVAILABLE
 from scale_assets.lake.duckdb_types import duckdb_type, literal, quoted
 
-UTC_TIME = pa.timestamp("us", tz="UTC")
 # Changes without an lsn (a source's first snapshot, a source without a log) come first, as read.
 SORT = ("lsn", TX_ORDINAL.name, *(field.name for field in SOURCE_FIELDS))
 ORDER = ", ".join(f"{name} asc nulls first" for name in SORT)
 NEWEST_FIRST = ", ".join(f"{name} desc nulls last" for name in SORT)
 GONE = "op in ('d', 't')"  # a change after which its key does not exist
-UNAVAILABLE = pa.field("_unavailable", UNCHANGED.type)  # fields whose value was never sent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +49,7 @@ def _any(mask: pa.ChunkedArray) -> bool:
 
 def needed_schema(contract: Contract) -> pa.Schema:
     """The columns of the changes that states are made of."""
-    times = [pa.field(name, UTC_TIME) for name in ("event_time", "received_at")]
+    times = [pa.field(name, TIMESTAMP) for name in ("event_time", "received_at")]
     order = [pa.field("lsn", pa.int64()), TX_ORDINAL, *SOURCE_FIELDS]
     row = [*contract.arrow_schema, pa.field("op", pa.string()), *times]
     return pa.schema([*row, *order, UNCHANGED, moved_from(contract)])

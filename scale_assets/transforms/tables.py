@@ -17,7 +17,6 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scale_assets.errors import ScaleError
-from scale_assets.lake.files import folder, local_files
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -110,6 +109,8 @@ class Snapshot:
     def read(self, dates: DateRange | None = None) -> "DataFrame":
         """Rows with the types that Delta declares; no file, no row, but every column."""
         from pyspark.sql.types import StructType
+
+        from scale_assets.lake.files import folder, local_files
 
         schema = StructType.fromJson(json.loads(self._delta.schema().to_json()))
         files = local_files(self._delta, file_pruning_predicate=self._within(dates))

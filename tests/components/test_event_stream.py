@@ -105,7 +105,7 @@ def test_days_committed_by_a_run_that_died_before_logging_are_logged_by_the_next
         raise RuntimeError(f"killed at {point}")
 
     with monkeypatch.context() as patch:
-        patch.setattr("scale_assets.components.event_stream.fault_point", die)
+        patch.setattr("scale_assets.components.stream_run.fault_point", die)
         assert not project.materialize().success
     assert project.logged() == ["03"]
 

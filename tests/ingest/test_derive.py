@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, given, settings
 
 from scale_assets.contracts import Contract, Field, change_schema
 from scale_assets.ingest import history as history_module
+from scale_assets.ingest.columns import SOURCE_FIELDS
 from scale_assets.ingest.derive import Derived, derive_current, derive_history
-from scale_assets.ingest.feed import SOURCE_FIELDS
 from scale_assets.lake import Lake
 from tests.ingest.naive_changes import Naive
 

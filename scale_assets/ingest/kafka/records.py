@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from scale_assets.ingest.columns import HEADERS, OF_KAFKA
 from scale_assets.ingest.kafka.topics import Topic
 from scale_assets.ingest.source import Piece
 from scale_assets.ingest.values import ValueFormat
@@ -12,14 +13,6 @@ from scale_assets.ingest.values import ValueFormat
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-HEADERS = pa.list_(pa.field("element", pa.struct([("name", pa.string()), ("value", pa.binary())])))
-COLUMNS = pa.schema(
-    [
-        pa.field("_key", pa.binary()),
-        pa.field("_headers", HEADERS),
-        pa.field("_timestamp", pa.timestamp("us", tz="UTC")),  # the producer's or the broker's
-    ]
-)
 NO_TIMESTAMP = 0  # a message's timestamp type
 
 
@@ -87,7 +80,7 @@ class Collected:
             [
                 pa.array(self._keys, pa.binary()),
                 pa.array(self._headers, HEADERS),
-                milliseconds.cast(COLUMNS.field("_timestamp").type),
+                milliseconds.cast(OF_KAFKA.field("_timestamp").type),
             ],
-            schema=COLUMNS,
+            schema=OF_KAFKA,
         )

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from scale_assets.ingest.columns import OF_KAFKA
 from scale_assets.ingest.kafka.cluster import Cluster, Faults
 from scale_assets.ingest.kafka.reading import KafkaReading
-from scale_assets.ingest.kafka.records import COLUMNS
 from scale_assets.ingest.kafka.sharing import SharedReading
 from scale_assets.ingest.kafka.topics import MissingTopic, Topic, end_offsets, find_topic
 from scale_assets.ingest.source import Reading, Source
@@ -44,7 +44,7 @@ class KafkaSource(Source):
     group_prefix: str = "scale-"
     stream: str = ""
     accept_loss: bool = False
-    columns: pa.Schema = field(default=COLUMNS, repr=False)
+    columns: pa.Schema = field(default=OF_KAFKA, repr=False)
 
     @property
     def group(self) -> str:

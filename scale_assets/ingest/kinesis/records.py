@@ -6,17 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from scale_assets.ingest.columns import OF_KINESIS
 from scale_assets.ingest.kinesis.standing import Standing
 from scale_assets.ingest.source import Piece
 from scale_assets.ingest.values import ValueFormat
 
-COLUMNS = pa.schema(
-    [
-        pa.field("_partition_key", pa.string()),
-        pa.field("_sequence_number", pa.string()),  # more digits than any integer column holds
-        pa.field("_arrived_at", pa.timestamp("us", tz="UTC")),  # as Kinesis says, approximately
-    ]
-)
 AGGREGATED = b"\xf3\x89\x9a\xc2"  # how records begin that the Kinesis Producer Library packed
 NOT_UNPACKED = "packed by the Kinesis Producer Library; set AggregationEnabled=false in producers"
 
@@ -72,8 +66,8 @@ class Collected:
             address=[place, self.at.as_json(), first, after.as_json()],
             num_bytes=self.num_bytes,
             attributes=pa.table(
-                [self._keys, self._sequences, pa.array(self._arrivals, COLUMNS.field(2).type)],
-                schema=COLUMNS,
+                [self._keys, self._sequences, pa.array(self._arrivals, OF_KINESIS.field(2).type)],
+                schema=OF_KINESIS,
             ),
             notices=self.notices,
         )

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from scale_assets.ingest.columns import OF_KINESIS
 from scale_assets.ingest.kinesis.client import Account, MissingStream, find_stream
 from scale_assets.ingest.kinesis.reading import KinesisReading
-from scale_assets.ingest.kinesis.records import COLUMNS
 from scale_assets.ingest.source import Reading, Source
 from scale_assets.ingest.values import JsonValues, ValueFormat
 
@@ -26,7 +26,7 @@ class KinesisSource(Source):
     stream_name: str
     values: ValueFormat = field(default_factory=JsonValues)
     accept_loss: bool = False
-    columns: pa.Schema = field(default=COLUMNS, repr=False)
+    columns: pa.Schema = field(default=OF_KINESIS, repr=False)
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:

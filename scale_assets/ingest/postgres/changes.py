@@ -8,10 +8,15 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from scale_assets.contracts import Contract
-from scale_assets.contracts.change_schema import UNCHANGED, moved_from
 from scale_assets.ingest.changes import ChangeFeed
-from scale_assets.ingest.feed import EVENT_DATE, SOURCE_FIELDS, Decoded
-from scale_assets.ingest.ordinals import LSN, TX_ORDINAL
+from scale_assets.ingest.columns import (
+    EVENT_DATE,
+    LSN,
+    SOURCE_FIELDS,
+    TX_ORDINAL,
+    captured_schema,
+)
+from scale_assets.ingest.feed import Decoded
 from scale_assets.ingest.postgres.blocks import Block
 from scale_assets.ingest.postgres.raw import blocks_of_raws, is_raw
 from scale_assets.ingest.postgres.rows import judge
@@ -32,8 +37,7 @@ class PostgresChanges(ChangeFeed):
     relation: str  # schema and name of the table in the database
 
     def schema(self, contract: Contract) -> pa.Schema:
-        fields = [*super().schema(contract), UNCHANGED, moved_from(contract)]
-        return pa.schema({field.name: field for field in fields}.values())
+        return captured_schema(contract)
 
     def decode(self, contract: Contract, piece: Piece) -> Decoded:
         """Judge a block, or lines of the quarantine that are tried again.

@@ -11,7 +11,8 @@ from deltalake.transaction import AddAction
 
 from scale_assets.contracts import Contract, parse_contract
 from scale_assets.ingest import positions
-from scale_assets.ingest.feed import SOURCE_FIELDS, Ingestion, Progress
+from scale_assets.ingest.columns import SOURCE_FIELDS
+from scale_assets.ingest.feed import Ingestion, Progress
 from scale_assets.ingest.postgres.blocks import Block
 from scale_assets.ingest.postgres.changes import BlockPiece, PostgresChanges
 from scale_assets.ingest.postgres.standing import Incarnation, Standing, standing_of
