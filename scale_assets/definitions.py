@@ -5,9 +5,25 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import dagster as dg
-
 from scale_assets.settings import load_settings, project_dir
+
+
+@contextmanager
+def _resting_collector() -> Iterator[None]:
+    """Nearly all that loading makes stays: the collector would walk it again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+with _resting_collector():
+    import dagster as dg
+
+    gc.freeze()  # modules stay for good: no later collection need look at them either
 
 
 @dg.definitions
@@ -16,8 +32,8 @@ def defs() -> dg.Definitions:
     if project not in sys.path:  # console scripts do not start with the working directory
         sys.path.insert(0, project)
     settings = load_settings()
-    with _sparing_the_collector():
-        from scale_assets.resources import resources  # with Arrow and Delta
+    with _resting_collector():
+        from scale_assets.resources import resources
 
         return dg.Definitions.merge(
             _declared(is_described=settings.describe_vocabulary),
@@ -35,13 +51,3 @@ def _declared(*, is_described: bool) -> dg.Definitions:
         return dg.load_from_defs_folder(path_within_project=project_dir())
     tree = dg.ComponentTree.for_project(project_dir())
     return dg.Definitions.merge(tree.build_defs("."), dg.Definitions(component_tree=tree))
-
-
-@contextmanager
-def _sparing_the_collector() -> Iterator[None]:
-    """Keep the garbage collector from walking what imports have made, again and again."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -332,21 +333,34 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the environment once and hand it on; also turns every library's telemetry off.
+    """The settings, read again only where they may have changed; turns telemetry off, too.
 
     Raises:
         SettingsRefused: A value is none; it is named and, since it may be a secret, not shown.
     """
+    env_file = project_dir() / ".env"
+    written = env_file.stat().st_mtime_ns if env_file.is_file() else None
+    settings = _read(env_file, written, Path.cwd(), frozenset(os.environ.items()))
+    settings.apply()
+    return settings
+
+
+@lru_cache(maxsize=4)
+def _read(
+    env_file: Path,
+    _written: int | None,
+    _cwd: Path,  # what relative folders are relative to
+    _environment: frozenset[tuple[str, str]],
+) -> Settings:
+    """Reading takes milliseconds, and every component asks."""
     try:
-        settings = Settings(_env_file=project_dir() / ".env")
+        return Settings(_env_file=env_file)
     except ValidationError as error:
         raise SettingsRefused("\n".join(_refusals(error))) from None
     except SettingsError as error:
         found = re.search(r'field "(\w+)"', str(error))
         name = f"SCALE_{found[1].upper()}" if found else "a setting SCALE_*"
         raise SettingsRefused(f"{name} is not JSON") from None
-    settings.apply()
-    return settings
 
 
 def _refusals(error: ValidationError) -> Iterator[str]:

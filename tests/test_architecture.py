@@ -93,6 +93,7 @@ DECLARED_WITH = {
     "scale_assets.ingest.declared",
     "scale_assets.ingest.errors",
     "scale_assets.features",
+    "scale_assets.features.marts",
     "scale_assets.features.repo",
 }
 
