@@ -8,6 +8,8 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
+from scale_assets.components.automation import DAILY
+
 ROOT = Path(__file__).resolve().parent.parent
 STREAMS = ("clicks", "submissions")
 CHANGE_FEEDS = ("registrations", "students")
@@ -91,6 +93,14 @@ def definitions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.Definit
 @pytest.fixture(scope="module")
 def graph(definitions: dg.Definitions) -> AssetGraph:
     return definitions.resolve_asset_graph()
+
+
+def test_every_daily_asset_is_tagged_as_one(graph: AssetGraph) -> None:
+    """Else what has no dates would wait for the last date of the calendar."""
+    nodes = [graph.get(key) for key in graph.get_all_asset_keys()]
+    daily = {node.key for node in nodes if node.partitions_def is not None}
+    assert daily == {node.key for node in nodes if DAILY.items() <= node.tags.items()}
+    assert dg.AssetKey(["raw", "clicks"]) in daily
 
 
 def keys_of(graph: AssetGraph, group: str) -> set[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from scale_assets.components.automation import when_inputs_passed_their_checks
 from scale_assets.components.feed_assets import (
     CHANGES_ACCOUNTED,
     READS_FEED,
@@ -250,8 +251,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             deps=[changes_key],
             description=f"{self.description or contract.description}\n\n{grain}",
             kinds={"deltalake", "duckdb"},
-            automation_condition=dg.AutomationCondition.eager()
-            & dg.AutomationCondition.all_deps_blocking_checks_passed(),
+            automation_condition=when_inputs_passed_their_checks(),
             metadata={
                 "dagster/column_schema": column_schema(contract, schema),
                 "dagster/column_lineage": dg.TableColumnLineage(lineage),

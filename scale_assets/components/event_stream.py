@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from scale_assets.components.automation import DAILY
 from scale_assets.components.calendar import Calendar
 from scale_assets.components.feed_assets import (
     READS_FEED,
@@ -176,6 +177,7 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
                 ["raw", table],
                 deps=[ingest_key],
                 partitions_def=self.calendar.partitions(),
+                tags=DAILY,
                 description=description,
                 kinds={"deltalake"},
                 metadata={"dagster/column_schema": column_schema(contract, schema)},

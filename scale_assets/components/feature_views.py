@@ -7,13 +7,11 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from scale_assets.components.automation import when_inputs_passed_their_checks
 from scale_assets.features.repo import FeatureRepo, FeatureRepoError, ViewDeclaration, read_repo
 from scale_assets.resources import LakeResource, SettingsResource
 
 REGISTRY = dg.AssetKey("feature_registry")
-FOLLOW_UPSTREAM = (
-    dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
-)
 
 
 def online_key(view: str) -> dg.AssetKey:
@@ -84,7 +82,7 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             group_name=self.group,
             owners=self.owners,
             kinds={"feast", "sqlite"},
-            automation_condition=FOLLOW_UPSTREAM,
+            automation_condition=when_inputs_passed_their_checks(),
             description="Entities, feature views and services, as Feast knows them.",
         )
         def feature_registry(settings: SettingsResource) -> dg.MaterializeResult[Any]:
@@ -113,7 +111,7 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             group_name=self.group,
             owners=self.owners,
             kinds={"sqlite"},
-            automation_condition=FOLLOW_UPSTREAM,
+            automation_condition=when_inputs_passed_their_checks(),
             description=(
                 f"Latest {view.source.table} of every {' and '.join(view.join_keys)}, packed for "
                 "serving. Only entities whose row changed are written."

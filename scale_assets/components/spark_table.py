@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import dagster as dg
 from pydantic import ConfigDict, Field
 
-from scale_assets.components.automation import when_inputs_passed_their_checks
+from scale_assets.components.automation import DAILY, when_dates_passed_their_checks
 from scale_assets.components.calendar import Calendar
 from scale_assets.resources import LakeResource, SparkResource
 from scale_assets.transforms.tables import DateRange, TransformError
@@ -151,8 +151,9 @@ class SparkTable(dg.Component, dg.Resolvable, dg.Model):
             group_name=self.group,
             owners=self.owners,
             kinds={"spark", "deltalake"},
+            tags=DAILY,
             partitions_def=self.calendar.partitions(),
-            automation_condition=self.automation_condition or when_inputs_passed_their_checks(),
+            automation_condition=self.automation_condition or when_dates_passed_their_checks(),
             metadata={"grain": self.grain, "function": self.function, **self._lineage(transform)},
         )
 

@@ -72,7 +72,7 @@ class WarehouseModels(dg.Component, dg.Resolvable, dg.Model):
         is_daily: bool,
     ) -> dg.AssetsDefinition:
         """One step for all models of ``ids``; dbt gets the same selection in its own words."""
-        translator = WarehouseTranslator(groups=self.groups, owners=self.owners)
+        translator = WarehouseTranslator(groups=self.groups, owners=self.owners, is_daily=is_daily)
         specs, checks = asset_specs(ids, manifest=manifest, project=project, translator=translator)
         daily = f"tag:{self.daily_tag}"
         selection = (
