@@ -17,6 +17,7 @@ signal.signal(signal.SIGTERM, lambda *_: stop.set())  # first: the others take s
 from scale_assets.ingest.follow import Follower
 from scale_assets.lake import Lake
 root, feed, pace = pickle.loads(sys.stdin.buffer.read())
+print("loaded", flush=True)
 Follower(Lake(root), feed, stop=stop, tell=lambda report: None, pace=pace).run()
 """
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,7 +28,7 @@ def start_follower(lake: Lake, feed: Feed, pace: Pace) -> subprocess.Popen[bytes
         [sys.executable, "-c", PROGRAM],
         cwd=ROOT,
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     assert process.stdin is not None
@@ -35,6 +36,12 @@ def start_follower(lake: Lake, feed: Feed, pace: Pace) -> subprocess.Popen[bytes
     process.stdin.close()
     process.stdin = None
     return process
+
+
+def wait_until_loaded(process: subprocess.Popen[bytes]) -> None:
+    """Imports take seconds on a busy machine; a kill within them would prove nothing."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"loaded\n"
 
 
 def end(process: subprocess.Popen[bytes], *, hard: bool = False) -> None:
