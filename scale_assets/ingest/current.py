@@ -9,13 +9,20 @@ from scale_assets.contracts import Contract
 from scale_assets.ingest.columns import UNAVAILABLE, current_schema
 from scale_assets.ingest.news import NEWS, News
 from scale_assets.ingest.states import GONE, NEWEST_FIRST, Facts, names, states_sql
+from scale_assets.lake.commits import Filter, Part, halves, replace_partitions
 from scale_assets.lake.duckdb_types import literal, quoted
+from scale_assets.lake.files import local_files
 from scale_assets.lake.fit import arrow_schema, fit
+from scale_assets.lake.history import num_bytes
 from scale_assets.lake.merge import merge_states
+from scale_assets.lake.snapshots import files_table
 
 IS_GONE = "_is_gone"
 # Fields to take from the row that is there, and fields without a value because the row is new.
 CARRIED, LOST = "_carried", "_lost"
+# Up to so many bytes of Parquet a table is read into memory and written anew. Changes of random keys
+# make MERGE rewrite all of it too, after a join over all columns instead of one over the key.
+REWRITTEN_BYTES = 128 << 20
 
 
 def current_rows_sql(contract: Contract, changes: str, facts: Facts) -> str:
@@ -28,12 +35,38 @@ def current_rows_sql(contract: Contract, changes: str, facts: Facts) -> str:
     """
 
 
-def merge_current(handle: DeltaTable, contract: Contract, news: News) -> None:
-    """Bring the table to the news by one merge, from exactly the snapshot of the handle.
+def bring_current(handle: DeltaTable, contract: Contract, news: News) -> None:
+    """Bring the table to the news in one commit, from exactly the snapshot of the handle.
 
     Raises:
         ConcurrentCommit: Somebody committed since the handle read.
     """
+    if news.facts.unchanged or num_bytes(handle) > REWRITTEN_BYTES:
+        _merge(handle, contract, news)
+    else:
+        _rewrite(handle, contract, news)
+
+
+def _rewrite(handle: DeltaTable, contract: Contract, news: News) -> None:
+    """The rows that stay, and the newest change of each key; where no row goes, these are added."""
+    schema = arrow_schema(handle)
+    newest = _newest_changes(contract, news)
+    new = newest.filter(pc.invert(newest[IS_GONE])).drop_columns([IS_GONE])
+    there = files_table(local_files(handle), schema)
+    is_replaced = news.concern(there, contract.primary_key)
+    parts = [Part(fit(new, schema), is_lasting=False)] if len(new) else []
+    if pc.any(is_replaced).as_py():
+        kept = halves(there.filter(pc.invert(is_replaced)))
+        parts = [*(Part(half, is_lasting=False) for half in kept), *parts]
+        replaced: list[Filter] | None = []  # all
+    elif parts:
+        replaced = None
+    else:
+        return
+    replace_partitions(handle, parts, replace=replaced, metadata=news.shown.metadata())
+
+
+def _merge(handle: DeltaTable, contract: Contract, news: News) -> None:
     columns = current_schema(contract).names
     inserts = {name: f"source.{quoted(name)}" for name in columns}
     updates = {name: inserts[name] for name in columns if name not in contract.primary_key}

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from scale_assets.contracts import Contract
 from scale_assets.ingest.columns import SEGMENT, UNAVAILABLE, current_schema, history_schema
-from scale_assets.ingest.current import current_rows_sql, merge_current
+from scale_assets.ingest.current import bring_current, current_rows_sql
 from scale_assets.ingest.history import history_rows_sql, rewrite_history
 from scale_assets.ingest.news import (
     Anew,
@@ -53,7 +53,7 @@ def derive_current(lake: Lake, contract: Contract, *, changes: str, table: str) 
         schema=current_schema(contract),
         partition_by=(),
         rows_sql=current_rows_sql,
-        add=merge_current,
+        add=bring_current,
     )
     return retried(lambda: _derive(lake, contract, kept, changes=changes, table=table))
 

@@ -17,7 +17,7 @@ from scale_assets.ingest.columns import SEGMENT
 from scale_assets.ingest.news import NEWS, News
 from scale_assets.ingest.periods import THERE, continued, periods_sql
 from scale_assets.ingest.states import Facts, names
-from scale_assets.lake.commits import Part, replace_partitions
+from scale_assets.lake.commits import Part, halves, replace_partitions
 from scale_assets.lake.files import local_files
 from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.history import rows_per_partition
@@ -80,11 +80,10 @@ def _rows(
     closing = [arrow_schema(handle).empty_table()]
     for segment in touched:
         there = _open_rows(handle, segment)
-        is_closing = _has_key_of(there, contract, news)
+        is_closing = news.concern(there, contract.primary_key)
         closing.append(there.filter(is_closing))
         kept = there.filter(pc.invert(is_closing))
-        middle = len(kept) // 2  # two halves are written side by side
-        yield from (Part(half, is_lasting=False) for half in (kept[:middle], kept[middle:]))
+        yield from (Part(half, is_lasting=False) for half in halves(kept))
     closed = pa.concat_tables(closing).rename_columns({SEGMENT.name: THERE})
     periods = continued(contract, news, closed)
     is_open = pc.is_null(periods["valid_to"])
@@ -97,20 +96,6 @@ def _open_rows(handle: DeltaTable, segment: int) -> pa.Table:
     schema = arrow_schema(handle)
     rows = files_table(files, schema.remove(schema.get_field_index(SEGMENT.name)))
     return rows.append_column(SEGMENT, pa.repeat(pa.scalar(segment, SEGMENT.type), len(rows)))
-
-
-def _has_key_of(rows: pa.Table, contract: Contract, news: News) -> pa.Array:
-    numbered = rows.select(list(contract.primary_key)).append_column(
-        "_row", pa.array(np.arange(len(rows)))
-    )
-    with news.in_duckdb() as connection:
-        connection.register("there", numbered)
-        found = connection.sql(
-            f"select _row from there semi join {NEWS} using ({names(contract.primary_key)})"
-        ).to_arrow_table()
-    mask = np.zeros(len(rows), dtype=bool)
-    mask[found["_row"].to_numpy()] = True
-    return pa.array(mask)
 
 
 def _in_segments(open_rows: pa.Table, taken: dict[int, int]) -> pa.Table:

@@ -1,10 +1,11 @@
 """What a derived table does not show yet of its changes, and whether that may simply be added."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -63,6 +64,18 @@ class News:
         with duckdb_in_utc() as connection:
             connection.register(NEWS, self.rows)
             yield connection
+
+    def concern(self, rows: pa.Table, key: Sequence[str]) -> pa.Array:
+        """Whether each row has the key of some change."""
+        numbered = rows.select(list(key)).append_column("_row", pa.array(np.arange(len(rows))))
+        with self.in_duckdb() as connection:
+            connection.register("there", numbered)
+            found = connection.sql(
+                f"select _row from there semi join {NEWS} using ({names(key)})"
+            ).to_arrow_table()
+        mask = np.zeros(len(rows), dtype=bool)
+        mask[found["_row"].to_numpy()] = True
+        return pa.array(mask)
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,12 @@ __all__ = [
     "Part",
     "append",
     "commit_files",
+    "halves",
     "replace_partitions",
 ]
 
 MAX_ATTEMPTS = 20
+MAX_ROWS_ALONE = 1 << 16  # fewer are not worth a second file
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,6 +51,12 @@ class Part:
 
     rows: pa.Table
     is_lasting: bool
+
+
+def halves(rows: pa.Table) -> list[pa.Table]:
+    """Rows as parts that are worth writing side by side; none for none."""
+    middle = len(rows) // 2 if len(rows) > MAX_ROWS_ALONE else 0
+    return [part for part in (rows[:middle], rows[middle:]) if len(part)]
 
 
 def commit_files(
@@ -156,7 +164,7 @@ def replace_partitions(
     """Put rows in the place of the partitions that ``replace`` selects, in one commit.
 
     The rows may lie in any partition; their parts are written side by side, a file each or more.
-    From the snapshot of the handle, like ``append``; None replaces nothing.
+    From the snapshot of the handle, like ``append``; None replaces nothing, and no filter all.
     """
     schema = arrow_schema(handle)
     partition_by = list(handle.metadata().partition_columns)

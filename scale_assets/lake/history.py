@@ -23,6 +23,12 @@ def num_rows(handle: DeltaTable) -> int:
     return int(handle.count())
 
 
+def num_bytes(handle: DeltaTable) -> int:
+    """Size of the handle's snapshot."""
+    sizes = pa.table(handle.get_add_actions())["size_bytes"].to_pylist()
+    return sum(sizes)
+
+
 def rows_per_partition(handle: DeltaTable, column: str) -> dict[str | None, int]:
     """Rows of each value of a partition column, from file statistics; empty ones are absent."""
     rows: Counter[str | None] = Counter()

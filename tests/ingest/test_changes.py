@@ -304,7 +304,7 @@ derive_history(lake, contract, changes=feed.table, table="plans_history")
     "fault",
     [
         *("before_write:1", "after_quarantine", "before_write:2", "after_parquet:2"),
-        *("after_commit", "before_write:3", "after_merge", "before_write:4", "after_parquet:3"),
+        *("after_commit", "before_write:3", "after_parquet:3", "before_write:4", "after_parquet:4"),
     ],
 )
 def test_killed_anywhere_from_file_to_history_gives_the_same_rows(

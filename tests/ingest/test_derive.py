@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from scale_assets.contracts import Contract, Field, change_schema
+from scale_assets.ingest import current as current_module
 from scale_assets.ingest import history as history_module
 from scale_assets.ingest.columns import SOURCE_FIELDS
 from scale_assets.ingest.derive import Derived, derive_current, derive_history
@@ -158,9 +159,11 @@ def transactions(draw: st.DrawFn, kinds: list[str], *, at: int | None, position:
     ]
 
 
-def check(batches: list[list[Row]]) -> None:
+def check(batches: list[list[Row]], *, is_large: bool) -> None:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(history_module, "SEGMENT_ROWS", 2)
+        if is_large:
+            patch.setattr(current_module, "REWRITTEN_BYTES", 0)
         tables = Tables(folder)
         for batch in batches:
             tables.append(batch)
@@ -173,20 +176,22 @@ def check(batches: list[list[Row]]) -> None:
 SLOWLY = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@given(batches=logs())
+@given(batches=logs(), is_large=st.booleans())
 @settings(SLOWLY, max_examples=6)
-def test_adding_equals_making_anew_equals_a_naive_replay(batches: list[list[Row]]) -> None:
-    check(batches)
+def test_adding_equals_making_anew_equals_a_naive_replay(
+    batches: list[list[Row]], *, is_large: bool
+) -> None:
+    check(batches, is_large=is_large)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@given(batches=logs())
+@given(batches=logs(), is_large=st.booleans())
 @settings(SLOWLY, max_examples=300)
 def test_adding_equals_making_anew_equals_a_naive_replay_at_length(
-    batches: list[list[Row]],
+    batches: list[list[Row]], *, is_large: bool
 ) -> None:
-    check(batches)
+    check(batches, is_large=is_large)
 
 
 @pytest.fixture
@@ -234,6 +239,14 @@ ADDED: dict[str, list[Row]] = {
 }
 
 
+@pytest.fixture(params=["small", "large"])
+def of_any_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small current table is written anew, a large one merged into."""
+    if request.param == "large":
+        monkeypatch.setattr(current_module, "REWRITTEN_BYTES", 0)
+
+
+@pytest.mark.usefixtures("of_any_size")
 @pytest.mark.parametrize("batch", ADDED.values(), ids=ADDED)
 def test_changes_after_those_shown_are_added_in_one_commit(
     tables: Tables, batch: list[Row]
@@ -250,6 +263,7 @@ def test_changes_after_those_shown_are_added_in_one_commit(
     assert [each.version for each in tables.derive()] == [each + bool(batch) for each in versions]
 
 
+@pytest.mark.usefixtures("of_any_size")
 def test_a_delete_of_what_is_not_there_changes_only_the_history(tables: Tables) -> None:
     version = tables.lake.version("items")
     tables.append([change("d", 8, at=6, position=60)])
@@ -451,6 +465,7 @@ TRUNCATED = ANEW["a truncate"][0]
     [
         *((ADDED["twice"], fault) for fault in ("before_write:1", "after_merge:1")),
         *((ADDED["twice"], fault) for fault in ("before_write:2", "after_parquet:1")),
+        *((ADDED["an update"], fault) for fault in ("before_write:1", "after_parquet:1")),
         *((TRUNCATED, fault) for fault in ("after_parquet:1", "after_parquet:2")),
     ],
 )
