@@ -93,7 +93,7 @@ def fast_lines(decoder: Decoder, data: bytes, max_line_bytes: int) -> pa.Table |
     if not num_lines or (decoder.skips_values and _is_risky(data, num_lines)):
         return Refused()
     table = decoder.fast(data)
-    if isinstance(table, Refused) or (table.num_rows == num_lines and _is_sound(table)):
+    if isinstance(table, Refused) or (table.num_rows == num_lines and is_sound(table)):
         return table
     return Refused()
 
@@ -127,7 +127,7 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def _is_sound(table: pa.Table) -> bool:
+def is_sound(table: pa.Table) -> bool:
     """False when pyarrow read what is none: NaN and Infinity, or more digits than a decimal has."""
     for column in table.itercolumns():
         values = pc.list_flatten(column) if pa.types.is_list(column.type) else column

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scale_assets.contracts.decode import Decoder, Refused
+from scale_assets.contracts.decode import Decoder, Refused, is_sound
 from scale_assets.contracts.encodings import check_schema
 from scale_assets.contracts.envelope_members import (
     AFTER,
@@ -53,6 +53,8 @@ def envelope_decoder(contract: Contract) -> Decoder:
         is_wrapped = "payload" in table.column_names  # each line in its own way
         if is_wrapped or table["op"].null_count or not _fits(table, row_type, contract):
             return Refused()
+        if not is_sound(_old_rows(table, row_type)):
+            return Refused()
         return _flatten(table, flat)
 
     def strict(line: bytes) -> dict[str, Any] | None:
@@ -93,6 +95,12 @@ def _fits(table: pa.Table, row_type: pa.StructType, contract: Contract) -> bool:
     if not contract.open:
         return all(side == row_type for side in sides)
     return all(side.field(field.name).type == field.type for side in sides for field in row_type)
+
+
+def _old_rows(table: pa.Table, row_type: pa.StructType) -> pa.Table:
+    """What ``before`` holds, of which the flat table keeps the key alone."""
+    before = table.column("before")
+    return pa.table({field.name: pc.struct_field(before, field.name) for field in row_type})
 
 
 def _flatten(table: pa.Table, flat: pa.Schema) -> pa.Table:

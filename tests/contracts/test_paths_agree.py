@@ -327,6 +327,8 @@ WRAPPED = b'{"schema":' + SCHEMA.encode() + b',"payload":' + GOOD_CHANGE + b"}"
 @example(lines=[WRAPPED, WRAPPED])
 @example(lines=[WRAPPED, WRAPPED[:-1] + b',"more":1}'])
 @example(lines=[WRAPPED, GOOD_CHANGE, b"null", b" null "])
+@example(lines=[GOOD_CHANGE.replace(b'"before":null', b'"before":{"digits":12345.6}')])
+@example(lines=[GOOD_CHANGE.replace(b'"before":null', b'"before":{"ratio":1e999}')])
 @HOSTILE
 def test_both_paths_read_change_events_alike(
     contract: Contract, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
