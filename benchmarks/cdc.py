@@ -13,7 +13,6 @@ import argparse
 import json
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.change_batch import CONTRACT, ChangeBatch, Table
-from benchmarks.measure import Comparison, machine
+from benchmarks.measure import Comparison, machine, scratch_folder
 from scale_assets.contracts import Contract, parse_contract
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.derive import derive_current, derive_history
@@ -74,8 +73,8 @@ def change_apply(*, num_rows: int, num_changes: int, repeats: int) -> list[Compa
     table = Table(num_rows=num_rows)
     batch = ChangeBatch.drawn(table, num_changes=num_changes, num_transactions=NUM_TRANSACTIONS)
     seconds = Seconds([], [], [], [], [], [])
-    with tempfile.TemporaryDirectory() as folder:
-        stage = Stage(Path(folder), table)
+    with scratch_folder() as folder:
+        stage = Stage(folder, table)
         for _ in range(repeats):
             run_once(stage, batch, seconds)
     return compared(seconds, num_changes, f"{num_changes:,} changes into {num_rows:,} rows")

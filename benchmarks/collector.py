@@ -15,7 +15,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -26,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.measure import Comparison, machine
+from benchmarks.measure import Comparison, machine, scratch_folder
 from serving.collector.config import Config
 
 STREAMS = Path(__file__).resolve().parents[1] / "examples" / "collector" / "collector.yaml"
@@ -99,8 +98,7 @@ def main() -> None:
 def compare(*, rounds: int, seconds: int) -> list[Comparison]:
     """Medians of ``rounds`` interleaved rounds."""
     server_core, load_core = sorted(os.sched_getaffinity(0))[:2]
-    with tempfile.TemporaryDirectory(dir=".") as temporary:
-        folder = Path(temporary)
+    with scratch_folder() as folder:
         script = folder / "post.lua"
         script.write_text(WRK_SCRIPT % json.dumps(MESSAGE))
         with ExitStack() as stack:

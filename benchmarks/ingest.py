@@ -10,12 +10,11 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import Comparison, machine
+from benchmarks.measure import Comparison, machine, scratch_folder
 
 GOALS = {"orjson": 2.5, "pydantic": 6.0, "pyarrow.json": 0.8}
 DLT_GOAL = 2.0
@@ -39,8 +38,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     options = parser.parse_args()
     num_events = 200_000 if options.quick else options.events
-    with tempfile.TemporaryDirectory(dir=".") as temporary:
-        folder = Path(temporary)
+    with scratch_folder() as folder:
         results = rates(folder, num_events, rounds=3 if options.quick else 5)
         if not options.quick:
             results.append(memory(folder, num_events))

@@ -9,7 +9,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from benchmarks.measure import Comparison, machine
+from benchmarks.measure import Comparison, machine, scratch_folder
 from scale_assets.servers.kafka import Kafka
 from scale_assets.settings import load_settings
 
@@ -44,8 +43,8 @@ def main() -> None:
     share = 5 if options.quick else 1
     if options.json:
         print(json.dumps(machine()))
-    with tempfile.TemporaryDirectory(dir=".") as temporary, _broker(Path(temporary)) as address:
-        folder = Path(temporary).resolve() / "lake"
+    with scratch_folder() as scratch, _broker(scratch) as address:
+        folder = scratch / "lake"
         for each in results(address, folder, share, rounds=3 if options.quick else 5):
             print(each.as_json() if options.json else each.as_text(), flush=True)
 

@@ -1,17 +1,22 @@
-"""What benchmarks share: peak memory of a process tree, machine and versions, one result line."""
+"""What benchmarks share: scratch space, peak memory of a process tree, machine, one result line."""
 
 import json
 import os
 import platform
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import psutil
+
+from scale_assets.settings import Settings, project_dir
 
 SAMPLE_EVERY_S = 1.0  # reading the maps of a large process stops it for a moment
 
@@ -50,6 +55,15 @@ class Run:
     seconds: float
     peak_memory_bytes: int
     output: str
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """An empty folder on the lake's disk, in the data folder, which git ignores; gone afterwards."""
+    root = Settings(_env_file=project_dir() / ".env").data_dir / "bench"
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root) as folder:
+        yield Path(folder)
 
 
 def run_measured(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Run:

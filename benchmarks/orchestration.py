@@ -9,10 +9,9 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from benchmarks.measure import Comparison, machine, run_measured
+from benchmarks.measure import Comparison, machine, run_measured, scratch_folder
 
 LOAD = "import scale_assets.definitions as d; d.defs()"
 PEER = "import dagster, dagster_dbt"
@@ -31,8 +30,8 @@ def main() -> None:
     options = parser.parse_args()
     results = [load_time(repeats=3 if options.quick else 7)]
     if not options.quick:
-        with tempfile.TemporaryDirectory() as temporary:
-            results += demo(options.keep or Path(temporary), with_all=options.all)
+        with scratch_folder() as temporary:
+            results += demo(options.keep or temporary, with_all=options.all)
     if options.json:
         print(json.dumps(machine()))
     for each in results:
