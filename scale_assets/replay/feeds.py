@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -79,18 +79,21 @@ def replay(
 
 def _manifest(source: Input, tables: Tables, feeds_dir: Path) -> tuple[Manifest, Prepared | None]:
     """The folder's manifest, made and written on the first run."""
-    chosen = tables.presentations["presentation_id"].to_pylist()
-    fingerprint = source.fingerprint()
-    manifest = read_manifest(feeds_dir, fingerprint=fingerprint, presentations=chosen)
+    wanted = Manifest(
+        format=FORMAT,
+        fingerprint=source.fingerprint(),
+        presentations=tables.presentations["presentation_id"].to_pylist(),
+        rows={},
+        source=source.description.partition(": ")[0],
+    )
+    manifest = read_manifest(feeds_dir, wanted)
     if manifest is not None:
         return manifest, None
     prepared = prepare(source, tables)
     rows = {name: feed.rows_per_day() for name, feed in prepared.feeds.items()}
     rows["clicks"] = dict(sorted(prepared.clicks_per_day.items()))
-    manifest = Manifest(
-        format=FORMAT,
-        fingerprint=fingerprint,
-        presentations=chosen,
+    manifest = replace(
+        wanted,
         rows={
             feed: {_on(day).isoformat(): count for day, count in days.items()}
             for feed, days in rows.items()

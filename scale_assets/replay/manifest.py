@@ -8,6 +8,10 @@ from scale_assets.replay.files import FeedsError, write_whole
 
 MANIFEST_NAME = "replay.json"
 FORMAT = 1  # raise it when the same input would give other bytes
+WAYS_OUT = (
+    "Set SCALE_DATA_DIR to an empty folder, remove this one (`make clean` removes .data), "
+    "or ask for what it holds"
+)
 
 
 @dataclass(frozen=True)
@@ -18,16 +22,21 @@ class Manifest:
     fingerprint: str  # of the input's files
     presentations: list[str]
     rows: dict[str, dict[str, int]]  # feed -> ISO date -> rows in that day's file
+    source: str = ""  # in words; for people alone
+
+    @property
+    def world(self) -> str:
+        """What is replayed, in words."""
+        modules = sorted({name.partition("-")[0] for name in self.presentations})
+        chosen = f"{len(self.presentations)} presentations of {', '.join(modules)}"
+        return f"{self.source or f'an input with fingerprint {self.fingerprint[:12]}'}, {chosen}"
 
 
-def read_manifest(
-    feeds_dir: Path, *, fingerprint: str, presentations: list[str]
-) -> Manifest | None:
+def read_manifest(feeds_dir: Path, wanted: Manifest) -> Manifest | None:
     """The folder's manifest, or None where nothing was replayed yet.
 
     Raises:
         FeedsError: The folder's feeds come from another input, choice or version.
-
     """
     path = feeds_dir / MANIFEST_NAME
     if not path.is_file():
@@ -41,13 +50,17 @@ def read_manifest(
         found = Manifest(**json.loads(path.read_text()))
     except (json.JSONDecodeError, TypeError) as error:
         raise FeedsError(f"{path} is no replay manifest ({error}); give an empty folder") from error
-    wanted = {"format": FORMAT, "fingerprint": fingerprint, "presentations": presentations}
-    for name, value in wanted.items():
-        if (there := getattr(found, name)) != value:
-            raise FeedsError(
-                f"{feeds_dir} was replayed with {name} {there}, now it is {value}; replay the same "
-                "input and choice, or give an empty folder"
-            )
+    if found.format != wanted.format:
+        raise FeedsError(
+            f"{feeds_dir} was written by another version of the replay (format {found.format}, now "
+            f"{wanted.format}). {WAYS_OUT}"
+        )
+    same = (wanted.fingerprint, wanted.presentations)
+    if (found.fingerprint, found.presentations) != same:
+        raise FeedsError(
+            f"{feeds_dir} holds {found.world}; asked for is {wanted.world}. A data folder holds one "
+            f"world. {WAYS_OUT}"
+        )
     return found
 
 
