@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from scale_assets.console import Console
+from scale_assets.console import Console, hush_tools
 from scale_assets.errors import ScaleError
 from scale_assets.settings import load_settings
 
@@ -355,6 +355,7 @@ def dev(*, port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one readable line."""
+    hush_tools()
     try:
         app()
     except ScaleError as error:

@@ -4,6 +4,7 @@ import atexit
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,16 @@ class Console:
             self._status.start()
         else:
             self._status.stop()
+
+
+# What Dagster says, dozens of times, of features that this project chose knowingly.
+HUSHED = (r".*is currently in (beta|preview)", r"sqlglot\[rs\] is deprecated")
+
+
+def hush_tools() -> None:
+    """Keep the warnings of tools out of what a command says, in this process."""
+    for message in HUSHED:
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _redirect(log: Path, *descriptors: int) -> None:

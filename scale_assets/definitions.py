@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from scale_assets.settings import load_settings, project_dir
 
@@ -47,7 +48,10 @@ def _declared(*, is_described: bool) -> dg.Definitions:
     Dagster's own loader also imports every package that registers components, ours or not, to
     show their fields in its UI. That doubles the loading time, so only the UI's processes do it.
     """
-    if is_described:
-        return dg.load_from_defs_folder(path_within_project=project_dir())
+    from scale_assets.declarations import explained
+
     tree = dg.ComponentTree.for_project(project_dir())
-    return dg.Definitions.merge(tree.build_defs("."), dg.Definitions(component_tree=tree))
+    with explained(Path(str(tree.defs_module.__path__[0]))):
+        if is_described:
+            return dg.load_from_defs_folder(path_within_project=project_dir())
+        return dg.Definitions.merge(tree.build_defs("."), dg.Definitions(component_tree=tree))

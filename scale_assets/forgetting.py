@@ -21,6 +21,7 @@ from scale_assets.lake import Lake
 from scale_assets.settings import Settings
 
 FEEDS = (EventStream, ChangeFeed, DatabaseCapture, Snapshot)
+MAX_SHOWN = 20
 ONCE_FROM_CHANGES = (ChangeFeed, DatabaseCapture)
 
 
@@ -40,13 +41,13 @@ def forget_person(
         clear_dead_runs(instance)
         scope = scope_of(definitions, instance, settings)
         if check_only:
-            _conclude(console, check(scope, subject=subject, ids=ids))
+            conclude(console, check(scope, subject=subject, ids=ids))
             return
         statement = forget(scope, subject=subject, ids=ids, working=console.working)
         files = statement.write(settings.data_dir / "erasure")
     console.line(statement.markdown())
     console.line(f"written to {' and '.join(str(file) for file in files)}")
-    _conclude(console, statement.checked)
+    conclude(console, statement.checked)
 
 
 def scope_of(
@@ -190,8 +191,11 @@ def _pseudonyms(settings: Settings, id_: str) -> list[str]:
     return [pseudonyms.of(id_)]
 
 
-def _conclude(console: Console, checked: Checked) -> None:
+def conclude(console: Console, checked: Checked) -> None:
+    """Say that nothing is left of the person, or raise ErasureError with where something is."""
     if checked.residues:
-        found = "\n".join(f"- {each.path}: {each.where}" for each in checked.residues)
+        found = "\n".join(f"- {each.path}: {each.where}" for each in checked.residues[:MAX_SHOWN])
+        if (num_more := len(checked.residues) - MAX_SHOWN) > 0:
+            found += f"\n- and {num_more:,} more"
         raise ErasureError(f"something of the person is still there:\n{found}")
     console.line(f"{checked.num_files} files searched, nothing of the person found")

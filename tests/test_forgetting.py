@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from scale_assets.cli import app
 from scale_assets.console import Console
+from scale_assets.erasure.check import Checked, Residue
 from scale_assets.erasure.person import ErasureError
 from scale_assets.follow import ingest_feeds
-from scale_assets.forgetting import forget_person
+from scale_assets.forgetting import conclude, forget_person
 from scale_assets.instance import open_instance
 from scale_assets.lake import Lake
 from scale_assets.settings import load_settings
@@ -140,6 +141,20 @@ def test_residue_fails_the_command_and_is_named(lake: Lake) -> None:
 
     with pytest.raises(ErasureError, match=f"- {left}: column user_id"):
         scale_forget(check_only=True)
+
+
+def test_many_residues_are_counted_beyond_the_first(tmp_path: Path) -> None:
+    residues = tuple(
+        Residue(path=f"{tmp_path}/{number}.parquet", where="column id") for number in range(50)
+    )
+
+    with pytest.raises(ErasureError, match=r"(?s)0\.parquet.*19\.parquet.*and 30 more") as raised:
+        conclude(
+            Console(RichConsole(file=StringIO())),
+            Checked(num_files=50, num_bytes=1, residues=residues),
+        )
+
+    assert "20.parquet" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,21 @@ def load_contract(path: Path | str) -> Contract:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ContractError(f"{path}: the contract cannot be read: {error}") from error
-    return parse_contract(text, source=str(path))
+    try:
+        return parse_contract(text, source=str(path))
+    except ContractError as error:
+        raise ContractError(_with_line(str(error), text, source=str(path))) from error
+
+
+def _with_line(message: str, text: str, *, source: str) -> str:
+    """The same message, with the line in the file where that can be told from the name alone."""
+    named = re.match(rf"{re.escape(source)}: (?:[\w\[\].]+\.)?(\w+): ", message)
+    if named is None:
+        return message
+    name = re.escape(named[1])
+    at = re.compile(rf"^[\s{{-]*(?:name:\s*[\"']?{name}[\"']?\s*(?:[,}}#]|$)|{name}:)")
+    lines = [number for number, line in enumerate(text.splitlines(), start=1) if at.match(line)]
+    return message.replace(source, f"{source}:{lines[0]}", 1) if len(lines) == 1 else message
 
 
 def parse_contract(text: str, *, source: str) -> Contract:
@@ -61,7 +75,11 @@ def parse_contract(text: str, *, source: str) -> Contract:
             raise ContractError(f"{source}: expected a YAML mapping, got {type(raw).__name__}")
         document = OpenDataContractStandard(**raw)
     except yaml.YAMLError as error:
-        raise ContractError(f"{source}: not YAML: {error}") from error
+        at, problem = source, str(error)
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+            at = f"{source}:{error.problem_mark.line + 1}"
+            problem = f"{error.problem} {error.context or ''}".strip()
+        raise ContractError(f"{at}: not YAML: {problem}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
