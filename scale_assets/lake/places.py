@@ -1,19 +1,24 @@
 """Where a lake is: a folder of this machine, or a prefix of an S3 bucket."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from deltalake import CommitProperties, DeltaTable, Schema
 
-from scale_assets.lake.errors import LakeError
+from scale_assets.lake.errors import LakeError, StoreFault
 from scale_assets.lake.mirror import Mirror
 from scale_assets.lake.remote import RemoteTable
 from scale_assets.lake.s3 import S3Options, S3Place
 
 # A second put under the name must be refused, or two writers overwrite each other's commits.
 PROBE = "_scale/conditional-put"
+
+# delta-rs tells causes as an indented, coloured tree.
+LAST_CAUSE = re.compile(r"^\s*(?:\x1b\[\d+m)?↳(?:\x1b\[0m)?\s*")
 
 
 class Place(Protocol):
@@ -93,13 +98,18 @@ class Bucket:
 
     def tables(self) -> list[str]:
         start = self.place.key("")
-        return sorted(self._tables_below(start, start))
+        with self._answering():
+            return sorted(self._tables_below(start, start))
 
     def exists(self, table: str) -> bool:
-        return DeltaTable.is_deltatable(self.uri(table), self._delta_options)
+        with self._answering():
+            return DeltaTable.is_deltatable(self.uri(table), self._delta_options)
 
     def open(self, table: str, version: int | None) -> DeltaTable:
-        handle = RemoteTable(self.uri(table), version=version, storage_options=self._delta_options)
+        with self._answering():
+            handle = RemoteTable(
+                self.uri(table), version=version, storage_options=self._delta_options
+            )
         return handle.with_mirror(self.mirror)
 
     def create(self, table: str, schema: Schema, partition_by: Sequence[str]) -> DeltaTable:
@@ -125,11 +135,35 @@ class Bucket:
             LakeError: It does.
         """
         key = self.place.key(PROBE)
-        if self._puts_anew(key) and self._puts_anew(key):
+        with self._answering():
+            is_ignored = self._puts_anew(key) and self._puts_anew(key)
+        if is_ignored:
             raise LakeError(
                 f"the store of {self.root} ignores If-None-Match, so that two writers would "
                 "overwrite each other's commits; use a store with conditional writes"
             )
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Tell in one line that the store did not do what it was asked, and what to look at.
+
+        Raises:
+            StoreFault: It gave no answer, or refused.
+        """
+        from botocore.exceptions import (  # type: ignore[import-untyped]
+            BotoCoreError,
+            ClientError,
+        )
+
+        try:
+            yield
+        except (OSError, BotoCoreError, ClientError) as error:
+            why = LAST_CAUSE.sub("", str(error).strip().splitlines()[-1])
+            where = self.options.endpoint_url or "AWS"
+            raise StoreFault(
+                f"{self.root}: the store at {where} cannot be read: {why}; see that it runs and has "
+                "the bucket, and that SCALE_S3_ENDPOINT_URL, _REGION and its keys are right"
+            ) from error
 
     def _puts_anew(self, key: str) -> bool:
         client = self.mirror.client

@@ -1,6 +1,7 @@
 """A lake in an S3 store is the lake that a folder is."""
 
 import shutil
+import socket
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from scale_assets.lake import Lake, LakeError, S3Options
+from scale_assets.lake.errors import StoreFault
 from scale_assets.lake.history import partitions_changed_since
 from scale_assets.lake.places import Bucket
 from scale_assets.lake.s3 import S3Place
@@ -119,3 +121,23 @@ def test_other_stores_are_refused(root: str, tmp_path: Path) -> None:
 def test_a_store_without_its_options_is_refused() -> None:
     with pytest.raises(LakeError, match="s3="):
         Lake("s3://lake/x")
+
+
+def test_a_store_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and it does not listen
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        options = S3Options(
+            cache_dir=str(tmp_path),
+            endpoint_url=url,
+            region="us-east-1",
+            access_key_id="a",
+            secret_access_key="b",
+        )
+        lake = Lake("s3://lake/prefix", s3=options)
+
+        with pytest.raises(StoreFault, match=r"refused.*SCALE_S3_ENDPOINT_URL") as raised:
+            lake.exists("raw/x")
+
+    assert url in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
