@@ -21,6 +21,7 @@ from scale_assets.errors import ScaleError
 from scale_assets.instance import clear_dead_runs, open_instance, sole_driver
 from scale_assets.lake import Lake
 from scale_assets.pipeline import PipelineRun, run_due
+from scale_assets.set_aside import set_aside
 from scale_assets.settings import Settings, project_dir
 
 if TYPE_CHECKING:
@@ -154,12 +155,12 @@ def run_graph(settings: Settings, console: Console) -> PipelineRun:
     with console.tools_speak_to(log), open_instance(settings) as instance:
         if cleared := clear_dead_runs(instance):
             console.line(f"  {cleared} run(s) of a killed process closed; their work is redone")
-        return run_due(
-            defs(),
-            instance,
-            roots=dg.AssetSelection.tag("scale/reads", "feed"),
-            listener=console.step,
-        )
+        definitions, roots = defs(), dg.AssetSelection.tag("scale/reads", "feed")
+        try:
+            return run_due(definitions, instance, roots=roots, listener=console.step)
+        finally:
+            for line in set_aside(instance, roots.resolve(definitions.resolve_asset_graph())):
+                console.line(f"  {line}")
 
 
 def write_run_log(settings: Settings, run: PipelineRun, *, total_seconds: float) -> None:

@@ -1,7 +1,5 @@
 """A mistake in a declaration is a line that names file, line, field and value; no traceback."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,53 +7,15 @@ import pytest
 
 from scale_assets.declarations import DeclarationRefused
 from scale_assets.definitions import defs
-
-DG_TOML = """\
-directory_type = "project"
-
-[project]
-root_module = "shop"
-code_location_name = "shop"
-registry_modules = ["scale_assets.components"]
-"""
-STREAM = """\
-type: scale_assets.components.EventStream
-attributes:
-  name: orders
-  contract: orders.odcs.yaml
-  transport: {type: files, path: orders}
-  key: [order_id]
-  event_time: at
-  dedup_horizon_days: 7
-  calendar: {start: "2026-01-01"}
-"""
-CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: orders
-version: 1.0.0
-status: active
-schema:
-  - name: orders
-    properties:
-      - {name: order_id, logicalType: string, primaryKey: true, primaryKeyPosition: 1}
-      - name: at
-        logicalType: timestamp
-        required: true
-"""
+from tests.shop import scale, write_shop
 
 
 @pytest.fixture
 def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the one declaration of a project that one stands in."""
-    folder = tmp_path / "shop" / "defs" / "orders"
-    folder.mkdir(parents=True)
-    (tmp_path / "dg.toml").write_text(DG_TOML)
-    (folder / "defs.yaml").write_text(STREAM)
-    (folder / "orders.odcs.yaml").write_text(CONTRACT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    return folder
+    return write_shop(tmp_path)
 
 
 def rewrite(file: Path, old: str, new: str) -> None:
@@ -145,20 +105,6 @@ def test_what_is_no_mistake_in_yaml_keeps_its_traceback(orders: Path) -> None:
 
     with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):
         defs()
-
-
-def scale(*arguments: str, project: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("SCALE_")
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "scale_assets", *arguments],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_a_command_says_its_answer_and_nothing_of_dagsters_warnings(orders: Path) -> None:
