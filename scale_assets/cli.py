@@ -1,6 +1,7 @@
 """`scale`: the command line. Each command reads its options and hands over."""
 
 import os
+import signal
 import sys
 from datetime import datetime
 from enum import StrEnum
@@ -350,6 +351,8 @@ def dev(*, port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 
     }
     dagster = Path(sys.executable).with_name("dagster")
     command = [str(dagster), "dev", "--host", "127.0.0.1", "--port", str(port)]
+    # Dagster ends by the SIGINT that it sends itself, which a script's background job ignores.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execve(command[0], command, environment)  # so that a signal ends Dagster, not only us
 
 
