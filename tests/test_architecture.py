@@ -23,6 +23,8 @@ DAGSTER_ALLOWED = {
     "scale_assets/instance.py",
     "scale_assets/captures.py",
     "scale_assets/dagster_storage.py",
+    "scale_assets/declarations.py",
+    "scale_assets/set_aside.py",
 }
 # folder -> what of ours it may import besides itself; the reason is the design's direction of flow
 ARROWS = {
