@@ -4,7 +4,8 @@ With the variable set, reaching the named point for the n-th time (first by defa
 so that nothing is flushed, closed or caught. The points: before_write, rewriting, after_parquet,
 after_quarantine, after_move, after_commit, before_acknowledge, before_log; of a captured database
 also after_slot, in_snapshot, at_handover; of an erasure after_listing, after_erase, before_purge,
-before_replace.
+before_replace; of an online load load_started, load_in_part, load_before_progress, load_after_part,
+load_before_finish, load_finished.
 """
 
 import os

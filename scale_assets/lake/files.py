@@ -6,6 +6,7 @@ from typing import Any
 
 from deltalake import DeltaTable
 
+from scale_assets.lake.errors import StoreFault
 from scale_assets.lake.remote import RemoteTable
 
 LOG = "_delta_log"
@@ -35,6 +36,24 @@ def fetched(handle: DeltaTable, uris: Sequence[str]) -> list[str]:
     names = [uri.removeprefix(base) for uri in uris]
     handle.fetch(names)
     return [str(handle.folder / name) for name in names]
+
+
+def paths_here(handle: DeltaTable, names: Sequence[str]) -> list[str]:
+    """Paths on this machine of files by their names in the table, also of former snapshots.
+
+    Raises:
+        FileNotFoundError: One of them was cleaned away.
+    """
+    if isinstance(handle, RemoteTable):
+        try:
+            handle.fetch(list(names))
+        except StoreFault as error:
+            raise FileNotFoundError(str(error)) from error
+    paths = [Path(folder(handle), name) for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(path)
+    return [str(path) for path in paths]
 
 
 def publish(handle: DeltaTable, names: Sequence[str]) -> None:

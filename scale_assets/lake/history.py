@@ -2,7 +2,10 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -58,24 +61,68 @@ def files_added_since(handle: DeltaTable, earlier: DeltaTable) -> list[str] | No
     return None if before - set(now) else [file for file in now if file not in before]
 
 
+@dataclass(frozen=True)
+class FileChanges:
+    """Files, by their paths in the table: those whose rows came and stayed, those whose rows went."""
+
+    added: list[str]
+    removed: list[str]
+
+
+def files_changed_since(handle: DeltaTable, version: int) -> FileChanges | None:
+    """What commits after ``version`` did to rows; moving them between files (compaction) is nothing.
+
+    None where the log does not reach back so far, or where rows that came were moved and others
+    went: these may be the same.
+    """
+    actions = _data_actions(handle, version + 1)
+    if actions is None:
+        return None
+    added: dict[str, None] = {}
+    removed: dict[str, None] = {}
+    for kind, action in actions:
+        path = unquote(action["path"])
+        if kind == "add":
+            added[path] = None
+        else:
+            added.pop(path, None)
+            removed[path] = None
+    if removed and not added.keys() <= {unquote(path) for path in _paths(handle)}:
+        return None
+    return FileChanges(list(added), list(removed))
+
+
+def _paths(handle: DeltaTable) -> list[str]:
+    return list(pa.table(handle.get_add_actions())["path"].to_pylist())
+
+
 def partitions_changed_since(handle: DeltaTable, version: int | None) -> list[PartitionValues]:
     """Partitions, each once, that received or lost rows in commits after ``version``.
 
     Rewrites that change no data (compaction) do not count. Where the log no longer reaches back
     far enough, every partition counts: too many are safe, too few would lose a late row.
     """
-    first = 0 if version is None else version + 1
+    actions = _data_actions(handle, 0 if version is None else version + 1)
+    if actions is None:
+        return [dict(values) for values in _distinct(_partitions_now(handle))]
+    return _distinct([action["partitionValues"] for _, action in actions])
+
+
+def _data_actions(handle: DeltaTable, first: int) -> Iterator[tuple[str, dict[str, Any]]] | None:
+    """Adds and removes of rows by commits from ``first`` on; None where the log lacks one."""
     commits = [commit_name(number) for number in range(first, handle.version() + 1)]
     if not set(commits) <= set(log_names(handle)):
-        return [dict(values) for values in _distinct(_partitions_now(handle))]
-    found: list[PartitionValues] = []
+        return None
+    return _actions_in(handle, commits)
+
+
+def _actions_in(handle: DeltaTable, commits: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for commit in log_files(handle, commits):
         for line in commit.read_bytes().splitlines():
-            action = json.loads(line)
-            changed = action.get("add") or action.get("remove")
-            if changed and changed["dataChange"]:
-                found.append(changed["partitionValues"])
-    return _distinct(found)
+            parsed = json.loads(line)
+            for kind in ("add", "remove"):
+                if kind in parsed and parsed[kind]["dataChange"]:
+                    yield kind, parsed[kind]
 
 
 def _partitions_now(handle: DeltaTable) -> list[PartitionValues]:

@@ -21,7 +21,7 @@ from scale_assets.lake.commits import (
 )
 from scale_assets.lake.creation import created, grown, repartitioned
 from scale_assets.lake.errors import LakeError, MissingTable
-from scale_assets.lake.files import folder, local_files, publish
+from scale_assets.lake.files import folder, local_files, paths_here, publish
 from scale_assets.lake.fit import arrow_schema, delta_schema, fit
 from scale_assets.lake.merge import merge_rows
 from scale_assets.lake.places import place_of
@@ -105,11 +105,7 @@ class Lake:
     def duckdb_relation_sql(self, table: str, *, version: int | None = None) -> str:
         """A SELECT of exactly one snapshot, every column of its Delta type; empty tables too."""
         handle = self.open(table, version=version)
-        return relation_sql(
-            files=local_files(handle),
-            schema=arrow_schema(handle),
-            partition_columns=handle.metadata().partition_columns,
-        )
+        return self._files_sql(handle, local_files(handle))
 
     def position(self, table: str, app_id: str) -> int | None:
         """How far the table has read a source; None before its first row."""
@@ -127,6 +123,32 @@ class Lake:
     ) -> list[dict[str, str | None]]:
         """Partitions that commits after ``version`` changed the rows of; None means ever."""
         return history.partitions_changed_since(self.open(table), version)
+
+    def changes_since(self, table: str, version: int, *, until: int) -> tuple[str, str] | None:
+        """Two SELECTs: rows that came in commits after ``version``, and rows that went.
+
+        A row that was rewritten as it was is among both. None where the log or a file is no longer
+        there, so that only the whole snapshot can tell.
+        """
+        handle = self.open(table, version=until)
+        changes = history.files_changed_since(handle, version)
+        if changes is None:
+            return None
+        try:
+            added, removed = (
+                paths_here(handle, names) for names in (changes.added, changes.removed)
+            )
+        except FileNotFoundError:
+            return None
+        return self._files_sql(handle, added), self._files_sql(handle, removed)
+
+    @staticmethod
+    def _files_sql(handle: DeltaTable, files: Sequence[str]) -> str:
+        return relation_sql(
+            files=files,
+            schema=arrow_schema(handle),
+            partition_columns=handle.metadata().partition_columns,
+        )
 
     # ---------------------------------------------------------------- writing
 
