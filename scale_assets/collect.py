@@ -1,26 +1,18 @@
 """Starts the collector with what the settings say, its secrets out of the command line."""
 
 import json
-import os
 import sys
 from typing import Any
 
 from scale_assets.errors import ScaleError
+from scale_assets.handover import through_pipe
 from scale_assets.settings import Settings
 
 
 def collect_command(settings: Settings, *, host: str, port: int) -> list[str]:
-    """How to become the collector: its process holds neither torch nor Dagster.
-
-    The configuration waits in a pipe: everybody on the machine can read a command line.
-    """
-    document = json.dumps(collector_config(settings, host=host, port=port)).encode()
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)  # a document larger than a pipe fails here, it does not hang
-    os.write(writing, document)
-    os.close(writing)
-    os.set_inheritable(reading, True)
-    return [sys.executable, "-m", "serving.collector", "--config", f"/dev/fd/{reading}"]
+    """How to become the collector: its process holds neither torch nor Dagster."""
+    document = json.dumps(collector_config(settings, host=host, port=port))
+    return [sys.executable, "-m", "serving.collector", "--config", through_pipe(document)]
 
 
 def collector_config(settings: Settings, *, host: str, port: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import dagster as dg
 
 from scale_assets.console import Console
 from scale_assets.errors import ScaleError
+from scale_assets.handover import online_store_options
 from scale_assets.instance import clear_dead_runs, open_instance, sole_driver
 from scale_assets.lake import Lake
 from scale_assets.pipeline import PipelineRun, run_due
@@ -221,7 +222,9 @@ def running_server(settings: Settings) -> Iterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = serve_command(settings, host="127.0.0.1", port=port)
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # who asks knows what it serves
+    process = subprocess.Popen(  # who asks knows what it serves
+        command, stdout=subprocess.DEVNULL, close_fds=False
+    )
     try:
         _wait_until_ready(url, process)
         yield url
@@ -235,7 +238,7 @@ def serve_command(settings: Settings, *, host: str, port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "serving"),
         *("--releases", str(settings.releases_dir)),
-        *("--online-store", str(settings.online_store_path)),
+        *online_store_options(settings),
         *("--host", host, "--port", str(port)),
     ]
 

@@ -15,7 +15,7 @@ from scale_assets.contracts import Pseudonyms
 from scale_assets.erasure.check import Checked
 from scale_assets.erasure.forget import check, forget
 from scale_assets.erasure.person import ErasureError, Feed
-from scale_assets.erasure.scope import OutOfReach, Scope
+from scale_assets.erasure.scope import OutOfReach, Scope, shown
 from scale_assets.instance import UNFINISHED, clear_dead_runs, open_instance, sole_driver
 from scale_assets.lake import Lake
 from scale_assets.settings import Settings
@@ -91,6 +91,7 @@ def scope_of(
             settings.data_dir / "mlflow",
         ],
         online_path=settings.online_store_path,
+        redis_url=settings.online_store if settings.online_store_url else None,
         warehouse_path=settings.warehouse_path,
         out_of_reach=[
             *(each for component in components for each in _sources(component, settings)),
@@ -162,6 +163,13 @@ def _beyond(settings: Settings) -> Iterator[OutOfReach]:
             what=f"trained models ({', '.join(releases)})",
             where=str(settings.releases_dir),
             todo="they learned from the person's rows among all others; train and release anew",
+        )
+    if settings.online_store_url:
+        yield OutOfReach(
+            what="what Redis wrote to its disk",
+            where=shown(settings.online_store),
+            todo="snapshots and the append-only file hold deleted values until the server's next "
+            "BGSAVE and BGREWRITEAOF; replicas and backups until theirs",
         )
     yield OutOfReach(
         what="aggregates over many people",

@@ -71,6 +71,17 @@ class Settings(BaseSettings):
     lake_root: str | None = Field(
         default=None, description="Root of the Delta tables; empty means <data_dir>/lake."
     )
+    online_store_url: SecretStr | None = Field(
+        default=None,
+        description="Where features are served from: redis://user:password@host:6379/0, rediss:// "
+        "with TLS, redis+cluster:// or rediss+cluster://; empty means a file, "
+        "<data_dir>/online.db.",
+    )
+    online_store_clock: Literal["data", "wall"] = Field(
+        default="data",
+        description="What a feature's age is measured against: the newest time in the data, since "
+        "history is replayed; or now, where events are live.",
+    )
     spark_master: str = Field(default="local[*]", description="Spark master URL.")
     spark_driver_memory: str = Field(
         default="3g", description="Heap of the Spark driver, as Spark writes it."
@@ -263,7 +274,14 @@ class Settings(BaseSettings):
 
     @property
     def online_store_path(self) -> Path:
+        """The file that features are served from, unless they are in Redis."""
         return self.data_dir / "online.db"
+
+    @property
+    def online_store(self) -> str:
+        """Address of the online store; with its password, so never to be shown."""
+        url = self.online_store_url
+        return str(self.online_store_path) if url is None else url.get_secret_value()
 
     @property
     def feature_registry_path(self) -> Path:
@@ -318,7 +336,8 @@ class Settings(BaseSettings):
         return {
             "SCALE_DATA_DIR": str(self.data_dir),
             "SCALE_WAREHOUSE_PATH": str(self.warehouse_path),
-            "SCALE_ONLINE_STORE_PATH": str(self.online_store_path),
+            "SCALE_ONLINE_STORE": self.online_store,
+            "SCALE_ONLINE_STORE_CLOCK": self.online_store_clock,
             "SCALE_FEATURE_REGISTRY_PATH": str(self.feature_registry_path),
             "SCALE_LAKE_ROOT": self.lake_dir,
             "SCALE_LAKE_S3": json.dumps(asdict(self.s3)) if self.is_lake_remote else "",

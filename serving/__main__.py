@@ -9,6 +9,7 @@ import uvloop
 
 from serving.app import create_app, route_of
 from serving.errors import ServingError
+from serving.online_store import add_online_store, open_online_store
 from serving.release import Releases
 from serving.server import check_address, serve, url_of
 
@@ -17,13 +18,13 @@ def main() -> int:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
     parser.add_argument("--releases", type=Path, required=True, help="folder of release folders")
-    parser.add_argument("--online-store", type=Path, required=True, help="SQLite file")
+    add_online_store(parser)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     try:
         port = check_address(options.host, options.port)
-        app = create_app(releases_dir=options.releases, online_store=options.online_store)
+        app = create_app(releases_dir=options.releases, online_store=open_online_store(options))
     except ServingError as error:
         print(f"cannot serve: {error}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from scale_assets.features.reader import OnlineReader
 from serving.bodies import BodyLimit
 from serving.errors import Problem, problem
 from serving.features import OnlineFeatures
@@ -26,7 +27,7 @@ from serving.release import Manifest, Releases
 MAX_BODY_BYTES = 64 * 1024
 
 
-def create_app(*, releases_dir: Path, online_store: Path) -> Starlette:
+def create_app(*, releases_dir: Path, online_store: OnlineReader) -> Starlette:
     """The application over one folder of releases and one online store.
 
     Raises:

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import msgspec
 
+from scale_assets.features.reader import OnlineReader
 from serving.errors import Problem, ServingError
 from serving.features import OnlineFeatures
+from serving.online_store import add_online_store, open_online_store
 from serving.predict import answer_prediction
 from serving.recommend import answer_recommendation
 from serving.release import Release
 from serving.schemas import PredictRequest, PredictResponse, RecommendRequest, RecommendResponse
 
 
-def check(folder: Path, online_store: Path, key: str) -> PredictResponse | RecommendResponse:
+def check(
+    folder: Path, online_store: OnlineReader, key: str
+) -> PredictResponse | RecommendResponse:
     """The answer for ``key``.
 
     Raises:
@@ -38,11 +42,11 @@ def main() -> int:
     """Print the answer as JSON; 1 and the reason where there is none."""
     parser = argparse.ArgumentParser(prog="python -m serving.check", description=__doc__)
     parser.add_argument("--release", type=Path, required=True)
-    parser.add_argument("--online-store", type=Path, required=True)
+    add_online_store(parser)
     parser.add_argument("--key", required=True, help="entity to ask about")
     options = parser.parse_args()
     try:
-        answer = check(options.release, options.online_store, options.key)
+        answer = check(options.release, open_online_store(options), options.key)
     except (ServingError, Problem) as error:
         print(error, file=sys.stderr)
         return 1

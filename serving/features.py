@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from scale_assets.features.codec import FeatureRow
-from scale_assets.features.reader import OnlineReader
+from scale_assets.features.reader import OnlineReader, OnlineRow
 from serving.release import Manifest
 
 
@@ -14,7 +12,7 @@ from serving.release import Manifest
 class Lookup:
     """The rows of one entity by view, and the state that the answer must declare."""
 
-    rows: dict[str, FeatureRow]
+    rows: dict[str, OnlineRow]
     state: str
     feature_time: datetime | None
 
@@ -25,25 +23,20 @@ class Lookup:
 
 
 class OnlineFeatures:
-    """Feature rows with their age enforced.
+    """Feature rows with their age enforced: that of the view, and what the release allows."""
 
-    Age is counted on the store's own clock, the newest `received_at` that any load has seen,
-    because history is replayed; where events arrive all the time that is the wall clock.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._reader = OnlineReader(path)
+    def __init__(self, reader: OnlineReader) -> None:
+        self._reader = reader
 
     def lookup(self, manifest: Manifest, views: list[str], key: str) -> Lookup:
-        """Rows of ``key`` in ``views``; those older than the release allows are left out."""
-        found: dict[str, FeatureRow] = {}
+        """Rows of ``key`` in ``views``; those that are too old are left out."""
+        found: dict[str, OnlineRow] = {}
         expired = False
-        clock = self._reader.clock()
-        for view, rows in self._reader.read_views({view: [key] for view in views}).items():
-            row, max_age_s = rows[0], manifest.views[view].max_age_seconds
+        for view, (row,) in self._reader.read_views({view: [key] for view in views}).items():
+            max_age_s = manifest.views[view].max_age_seconds
             if row is None:
                 continue
-            if clock and max_age_s and clock - row.feature_time > timedelta(seconds=max_age_s):
+            if row.is_expired or (max_age_s and row.age > timedelta(seconds=max_age_s)):
                 expired = True
             else:
                 found[view] = row

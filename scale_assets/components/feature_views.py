@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from scale_assets.components.automation import when_inputs_passed_their_checks
 from scale_assets.features.repo import FeatureRepo, FeatureRepoError, ViewDeclaration, read_repo
+from scale_assets.features.stores import Backend, open_backend
 from scale_assets.resources import LakeResource, SettingsResource
 
 REGISTRY = dg.AssetKey("feature_registry")
@@ -110,11 +111,11 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             deps=[table_key(view.source.table), REGISTRY],
             group_name=self.group,
             owners=self.owners,
-            kinds={"sqlite"},
+            kinds={"feast"},
             automation_condition=when_inputs_passed_their_checks(),
             description=(
                 f"Latest {view.source.table} of every {' and '.join(view.join_keys)}, packed for "
-                "serving. Only entities whose row changed are written."
+                "serving. Reads what commits changed since the version that the store equals."
             ),
             metadata={
                 "dagster/column_schema": _column_schema(view),
@@ -126,14 +127,14 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             from scale_assets.features.loading import load_view, newest
 
             now = newest(lake.lake(), clock.table, clock.column)
-            report = load_view(
-                lake.lake(), view, settings.values.online_store_path, clock=to_micros(now)
-            )
+            with online_backend(settings) as backend:
+                report = load_view(lake.lake(), view, backend, clock=to_micros(now))
             return dg.MaterializeResult(
                 metadata={
-                    "dagster/row_count": report.num_entities,
+                    "num_considered": report.num_considered,
                     "num_written": report.num_written,
                     "num_removed": report.num_removed,
+                    "is_full": report.is_full,
                     "delta_version": report.delta_version,
                     "previous_delta_version": report.previous_version,
                     "clock": dg.MetadataValue.timestamp(now),
@@ -156,7 +157,8 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             from scale_assets.features.reader import OnlineReader
 
             now = newest(lake.lake(), clock.table, clock.column)
-            found = OnlineReader(settings.values.online_store_path).newest_feature_time(view.name)
+            with online_backend(settings) as backend:
+                found = OnlineReader(backend).newest_feature_time(view.name)
             metadata: dict[str, Any] = {
                 "clock": dg.MetadataValue.timestamp(now),
                 "max_age_hours": max_age / timedelta(hours=1),
@@ -174,6 +176,12 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             )
 
         return is_fresh
+
+
+def online_backend(settings: SettingsResource) -> Backend:
+    """The online store that the settings name."""
+    values = settings.values
+    return open_backend(values.online_store, clock=values.online_store_clock)
 
 
 def table_key(table: str) -> dg.AssetKey:

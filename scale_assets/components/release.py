@@ -14,6 +14,7 @@ from pydantic import Field
 
 from scale_assets.errors import ScaleError
 from scale_assets.features.repo import ViewDeclaration, read_repo
+from scale_assets.handover import online_store_options
 from scale_assets.resources import LakeResource, ModelRegistryResource, SettingsResource
 
 if TYPE_CHECKING:
@@ -228,9 +229,10 @@ def ask_serving(folder: Path, settings: SettingsResource, *, key: str) -> Mappin
     """One answer from serving's own code, which this process does not import."""
     command = [
         *(sys.executable, "-m", "serving.check", "--release", str(folder)),
-        *("--online-store", str(settings.values.online_store_path), "--key", key),
+        *online_store_options(settings.values),
+        *("--key", key),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, close_fds=False)
     if done.returncode != 0:
         raise ReleaseError(f"serving cannot answer from {folder}: {done.stderr.strip()[-1500:]}")
     answer: Mapping[str, Any] = json.loads(done.stdout)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scale_assets.erasure.databases import found_in_duckdb, found_in_sqlite
 from scale_assets.erasure.delta_log import found_in_log
+from scale_assets.erasure.online import found_online
 from scale_assets.erasure.parquet_search import found_in_parquet
 from scale_assets.erasure.person import Feed, Person
 from scale_assets.erasure.scope import Scope
@@ -39,6 +40,10 @@ def check_scope(scope: Scope, person: Person) -> Checked:
             Residue(path=str(path), where=where)
             for where in dict.fromkeys(_search(path, scope, person))
         ]
+    if scope.redis_url:
+        store, size, found = found_online(scope.redis_url, scope.views, person)
+        num_bytes += size
+        residues += [Residue(path=store, where=where) for where in found]
     return Checked(num_files=num_files, num_bytes=num_bytes, residues=tuple(residues))
 
 

@@ -8,8 +8,8 @@ from scale_assets.erasure.online import keys_of
 from scale_assets.erasure.parquet_search import speaks_of
 from scale_assets.erasure.person import Person
 from scale_assets.erasure.warehouse import ids_of, tables_of
-from scale_assets.features.reader import table_of
 from scale_assets.features.repo import ViewDeclaration
+from scale_assets.features.stores.sqlite import table_of
 from scale_assets.lake.duckdb_types import quoted
 
 

@@ -42,6 +42,8 @@ def forget(scope: Scope, *, subject: str, ids: Sequence[str], working: Working) 
         erased += [erase_file(path, person) for path in parquet_files(scope.folders)]
     with working("online store"):
         erased += erase_online(scope.online_path, scope.views, person)
+        if scope.redis_url:
+            erased += erase_online(scope.redis_url, scope.views, person)
     with working("warehouse"):
         erased += erase_warehouse(scope.warehouse_path, person)
     with working("ingested tables and quarantine"):

@@ -1,11 +1,12 @@
 """What erasure reaches: the lake, files of datasets and predictions, online store, warehouse."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scale_assets.erasure.person import Feed
 from scale_assets.features.repo import ViewDeclaration
+from scale_assets.features.stores import open_backend
 from scale_assets.lake import Lake
 
 
@@ -16,6 +17,12 @@ class OutOfReach:
     what: str
     where: str
     todo: str
+
+
+def shown(url: str) -> str:
+    """A store's address without its secrets."""
+    with open_backend(url) as backend:
+        return backend.where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +37,9 @@ class Scope:
     warehouse_path: Path
     out_of_reach: Sequence[OutOfReach]
     refuse_if_busy: Callable[[], None]  # raises while something derives tables from others
+    redis_url: str | None = field(
+        default=None, repr=False
+    )  # of the online store, with its password
 
     def names(self) -> list[str]:
         """The places, as a statement lists them."""
@@ -37,5 +47,6 @@ class Scope:
             self.lake.root,
             *(str(folder) for folder in self.folders),
             str(self.online_path),
+            *([shown(self.redis_url)] if self.redis_url else []),
             str(self.warehouse_path),
         ]

@@ -2,7 +2,7 @@
 
 Layout, little-endian, without padding:
     version u8 | schema u64 | feature_time i64 us | known_at i64 us | null bitmap | one slot per column | tail
-Fixed-width columns sit in their slots; the slot of a string, bytes or list column holds the length
+The top bit of version says that the value was loaded from the lake, not pushed. Fixed-width columns sit in their slots; the slot of a string, bytes or list column holds the length
 in bytes (u32) of its part of the tail, where the parts follow each other in column order.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 from scale_assets.errors import ScaleError
 
 VERSION = 1
+LOADED = 0x80
 HEADER = struct.Struct("<BQqq")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -82,7 +83,13 @@ class Layout:
         return struct.Struct("<" + "".join(FIXED.get(kind, "I") for _, kind in self.columns))
 
     @cached_property
+    def is_fixed(self) -> bool:
+        """Whether every value has the same number of bytes."""
+        return all(kind in FIXED for _, kind in self.columns)
+
+    @cached_property
     def tail_start(self) -> int:
+        """Where the tail begins; the number of bytes of a value that has none."""
         return HEADER.size + self.bitmap_bytes + self.slots.size
 
     @cached_property
@@ -93,7 +100,9 @@ class Layout:
         slots = [(f"c{i}", "<" + FIXED.get(kind, "I")) for i, (_, kind) in enumerate(self.columns)]
         return np.dtype([*head, bitmap, *slots])
 
-    def encode(self, values: Sequence[Any], *, feature_time: int, known_at: int) -> bytes:
+    def encode(
+        self, values: Sequence[Any], *, feature_time: int, known_at: int, loaded: bool = False
+    ) -> bytes:
         """Pack values given in column order; None is null. Times are microseconds since 1970, UTC.
 
         Raises:
@@ -115,12 +124,19 @@ class Layout:
                 slots.append(len(tail[-1]))
         return b"".join(
             (
-                HEADER.pack(VERSION, self.schema, feature_time, known_at),
+                HEADER.pack(
+                    VERSION | LOADED if loaded else VERSION, self.schema, feature_time, known_at
+                ),
                 null_bits.to_bytes(self.bitmap_bytes, "little"),
                 self._pack_slots(slots),
                 *tail,
             )
         )
+
+    @staticmethod
+    def tail_part(name: str, kind: str, value: Any) -> bytes:
+        """A value's part of the tail; a null has none."""
+        return b"" if value is None else _pack_part(name, kind, value)
 
     def _pack_slots(self, slots: list[Any]) -> bytes:
         try:
@@ -140,6 +156,7 @@ class Layout:
             CodecError: The bytes are of another codec version or schema.
         """
         version, schema, feature_time, known_at = HEADER.unpack_from(data)
+        version &= ~LOADED
         if version != VERSION or schema != self.schema:
             raise CodecError(
                 f"bytes of codec {version}, schema {schema:016x}; "
@@ -166,6 +183,31 @@ class Layout:
 def schema_of(data: bytes) -> int:
     """The schema version that packed bytes were written with."""
     return int(HEADER.unpack_from(data)[1])
+
+
+def times_of(data: bytes) -> tuple[int, int]:
+    """feature_time and known_at of packed bytes, in microseconds: what newer means."""
+    _, _, feature_time, known_at = HEADER.unpack_from(data)
+    return feature_time, known_at
+
+
+def is_loaded(data: bytes) -> bool:
+    """Whether packed bytes came from the lake."""
+    return data[0] >= LOADED
+
+
+def adapted(value: Any, written: str, wanted: str) -> Any:
+    """A value as another type has it, after a column's type was changed; None where it cannot."""
+    if value is None or written == wanted:
+        return value
+    numbers = {"int32": 31, "int64": 63, "float32": 0, "float64": 0}
+    if written not in numbers or wanted not in numbers:
+        return None
+    if wanted.startswith("float"):
+        return float(value)
+    bits = numbers[wanted]
+    fits = written.startswith("int") and -(1 << bits) <= value < 1 << bits
+    return value if fits else None
 
 
 def entity_key(values: Mapping[str, Any]) -> str:

@@ -1,38 +1,27 @@
-"""Feast online store on one SQLite file of packed values; a thin adapter over writer and reader."""
+"""Feast online store of packed values; a thin adapter over the backends, the reader and the codec."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from datetime import datetime
+from itertools import islice
+from typing import Any, Literal
 
 from feast import Entity, FeatureView, utils
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.supported_async_methods import SupportedAsyncMethods
-from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
-from pydantic import StrictStr
+from pydantic import SecretStr
 
-from scale_assets.features.codec import CodecError, FeatureRow, Layout, entity_key, to_micros
-from scale_assets.features.reader import OnlineReader
+from scale_assets.features.codec import CodecError, Layout, entity_key, to_micros
+from scale_assets.features.reader import OnlineReader, OnlineRow
+from scale_assets.features.response import ViewAnswer, add_answer
+from scale_assets.features.stores import Backend, Clock, PackedRow, Put, open_backend
 from scale_assets.features.values import codec_type, from_proto, to_proto
-from scale_assets.features.writer import OnlineWriter, PackedRow
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 ReadRow = tuple[datetime | None, dict[str, Value] | None]
-
-
-class _Read(NamedTuple):
-    """The distinct entities of one view in a request, and the rows that each answers."""
-
-    entities: Sequence[dict[str, Value]]
-    indexes: Sequence[list[int]]
-    output_len: int
-
-    @property
-    def keys(self) -> list[str]:
-        return [_key(key) for key in utils._get_entity_key_protos(self.entities)]  # noqa: SLF001
 
 
 class PackedOnlineStoreConfig(FeastConfigBaseModel):
@@ -41,9 +30,9 @@ class PackedOnlineStoreConfig(FeastConfigBaseModel):
     type: Literal["scale_assets.features.online.PackedOnlineStore"] = (
         "scale_assets.features.online.PackedOnlineStore"
     )
-    path: StrictStr
-    """The SQLite file; its folder is created."""
-    clock: Literal["wall", "data"] = "wall"
+    address: SecretStr
+    """A path of a SQLite file, or the URL of a Redis; see docs/guides/features.md."""
+    clock: Clock = "wall"
     """What a value's age is measured against: now, or the newest known time written (replays)."""
 
 
@@ -53,7 +42,7 @@ class PackedOnlineStore(OnlineStore):
     _versioned_read_supported = False  # else Feast imports every store it knows to find out
 
     def __init__(self) -> None:
-        self._readers: dict[str, OnlineReader] = {}
+        self._backends: dict[tuple[str, Clock], Backend] = {}
 
     @property
     def async_supported(self) -> SupportedAsyncMethods:
@@ -68,9 +57,16 @@ class PackedOnlineStore(OnlineStore):
     ) -> None:
         layout = layout_of(table)
         rows = [_packed(layout, row) for row in data]
-        with OnlineWriter(config.online_store.path) as writer, writer.transaction():
-            writer.declare(table.name, layout, ttl=table.ttl or None)
-            writer.push(table.name, rows)
+        backend = self._backend(config)
+        with backend.atomically():
+            backend.declare(table.name, layout, ttl=table.ttl or None)
+            backend.put(table.name, [row for row, _, _ in rows], Put.PUSH)
+            if rows:
+                backend.advance(
+                    table.name,
+                    feature_time=max(feature_time for _, feature_time, _ in rows),
+                    known_at=max(known_at for _, _, known_at in rows),
+                )
         if progress:
             progress(len(rows))
 
@@ -84,8 +80,8 @@ class PackedOnlineStore(OnlineStore):
         entity_keys: list[EntityKey],
         requested_features: list[str] | None = None,
     ) -> list[ReadRow]:
-        keys = [_key(key) for key in entity_keys]
-        rows = self._reader(config).read(table.name, keys)
+        """Expired values come back as unknown: there is no status to tell them by here."""
+        rows = self._reader(config).read(table.name, [key_of(key) for key in entity_keys])
         return [_read_row(table, row, requested_features) for row in rows]
 
     async def online_read_async(self, *args: Any, **kwargs: Any) -> list[ReadRow]:
@@ -100,11 +96,12 @@ class PackedOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Entity],  # noqa: ARG002
         partial: bool,  # noqa: ARG002
     ) -> None:
-        with OnlineWriter(config.online_store.path) as writer, writer.transaction():
+        backend = self._backend(config)
+        with backend.atomically():
             for table in tables_to_delete:
-                writer.drop(table.name)
+                backend.drop(table.name)
             for table in tables_to_keep:
-                writer.declare(table.name, layout_of(table), ttl=table.ttl or None)
+                backend.declare(table.name, layout_of(table), ttl=table.ttl or None)
 
     def teardown(
         self,
@@ -112,9 +109,15 @@ class PackedOnlineStore(OnlineStore):
         tables: Sequence[FeatureView],
         entities: Sequence[Entity],  # noqa: ARG002
     ) -> None:
-        with OnlineWriter(config.online_store.path) as writer, writer.transaction():
+        backend = self._backend(config)
+        with backend.atomically():
             for table in tables:
-                writer.drop(table.name)
+                backend.drop(table.name)
+
+    async def close(self) -> None:
+        for backend in self._backends.values():
+            backend.close()
+        self._backends.clear()
 
     def _read_features_per_fv(
         self,
@@ -126,48 +129,52 @@ class PackedOnlineStore(OnlineStore):
         full_feature_names: bool,
         include_feature_view_version_metadata: bool,
     ) -> None:
-        """All views by one query, and what is older than its view's ttl says OUTSIDE_MAX_AGE."""
-        reads = [
-            _Read(*utils._get_unique_entities(table, join_key_values, entity_name_to_join_key_map))  # noqa: SLF001
-            for table, _ in grouped_refs
-        ]
+        """All views by one round trip; what is older than its view's ttl says OUTSIDE_MAX_AGE."""
+        asked = []
         requests: dict[str, list[str]] = {}
-        for (table, _), read in zip(grouped_refs, reads, strict=True):
-            requests.setdefault(table.name, []).extend(read.keys)  # a view can occur twice, aliased
-        reader = self._reader(config)
-        found = {
-            view: dict(zip(requests[view], rows, strict=True))
-            for view, rows in reader.read_views(requests).items()
-        }
-        now = self._now(config, reader)
-        for (table, names), read in zip(grouped_refs, reads, strict=True):
-            rows = [found[table.name][key] for key in read.keys]
-            utils._populate_response_from_feature_data(  # noqa: SLF001
-                names,
-                [_read_row(table, row, names) for row in rows],
-                read.indexes,
-                online_features_response,
-                full_feature_names,
-                table,
-                read.output_len,
-                include_feature_view_version_metadata,
+        for table, _ in grouped_refs:
+            entities, indexes, num_rows = utils._get_unique_entities(  # noqa: SLF001
+                table, join_key_values, entity_name_to_join_key_map
             )
-            vectors = online_features_response.results[-len(names) :]
-            _expire(vectors, table.ttl, rows, read.indexes, now)
+            keys = [_text(entity) for entity in entities]
+            asked.append((keys, indexes, num_rows))
+            requests.setdefault(table.name, []).extend(keys)  # a view can occur twice, aliased
+        reader = self._reader(config)
+        found = reader.read_packed(requests)
+        values = {view: iter(answers) for view, answers in found.values.items()}
+        for (table, names), (keys, indexes, num_rows) in zip(grouped_refs, asked, strict=True):
+            answer = ViewAnswer(
+                reader=reader,
+                view=table.name,
+                ttl=table.ttl or None,
+                kinds=dict(layout_of(table).columns),
+                packed=list(islice(values[table.name], len(keys))),
+                indexes=indexes,
+                num_rows=num_rows,
+                now=found.now,
+            )
+            add_answer(
+                online_features_response,
+                answer,
+                names,
+                prefix=f"{table.projection.name_to_use()}__" if full_feature_names else "",
+            )
+            if include_feature_view_version_metadata:
+                _tell_version(online_features_response, table)
 
     async def _read_features_per_fv_async(self, *args: Any, **kwargs: Any) -> None:
         await asyncio.to_thread(self._read_features_per_fv, *args, **kwargs)
 
-    def _reader(self, config: RepoConfig) -> OnlineReader:
-        path = config.online_store.path
-        if path not in self._readers:
-            self._readers[path] = OnlineReader(path)
-        return self._readers[path]
+    def _backend(self, config: RepoConfig) -> Backend:
+        settings = config.online_store
+        address = settings.address.get_secret_value()
+        if (address, settings.clock) not in self._backends:
+            backend = open_backend(address, clock=settings.clock)
+            self._backends[address, settings.clock] = backend
+        return self._backends[address, settings.clock]
 
-    @staticmethod
-    def _now(config: RepoConfig, reader: OnlineReader) -> datetime:
-        clock = reader.clock() if config.online_store.clock == "data" else None
-        return clock or datetime.now(UTC)
+    def _reader(self, config: RepoConfig) -> OnlineReader:
+        return OnlineReader(self._backend(config))
 
 
 def layout_of(table: FeatureView) -> Layout:
@@ -175,7 +182,19 @@ def layout_of(table: FeatureView) -> Layout:
     return Layout(tuple((field.name, codec_type(table, field)) for field in table.features))
 
 
-def _packed(layout: Layout, row: Row) -> PackedRow:
+def key_of(key: EntityKey) -> str:
+    """The store's text of a Feast entity key."""
+    return _text(dict(zip(key.join_keys, key.entity_values, strict=True)))
+
+
+def _text(entity: dict[str, Any]) -> str:
+    return entity_key(
+        {name: getattr(value, value.WhichOneof("val")) for name, value in entity.items()}
+    )
+
+
+def _packed(layout: Layout, row: Row) -> tuple[PackedRow, int, int]:
+    """The row, its feature_time and its known_at."""
     key, values, event_time, created = row
     feature_time = to_micros(event_time)
     known_at = feature_time if created is None else to_micros(created)
@@ -184,35 +203,19 @@ def _packed(layout: Layout, row: Row) -> PackedRow:
     except KeyError as error:
         raise CodecError(f"the row lacks column {error}; it has {sorted(values)}") from error
     packed = layout.encode(ordered, feature_time=feature_time, known_at=known_at)
-    return PackedRow(_key(key), feature_time, known_at, None, packed)
+    return PackedRow(key_of(key), packed), feature_time, known_at
 
 
-def _key(key: EntityKey) -> str:
-    pairs = zip(key.join_keys, key.entity_values, strict=True)
-    return entity_key({name: getattr(value, value.WhichOneof("val")) for name, value in pairs})
-
-
-def _read_row(table: FeatureView, row: FeatureRow | None, names: list[str] | None) -> ReadRow:
-    if row is None:
+def _read_row(table: FeatureView, row: OnlineRow | None, names: list[str] | None) -> ReadRow:
+    if row is None or row.is_expired:
         return None, None
     kinds = dict(layout_of(table).columns)
     wanted = list(kinds) if names is None else names
     return row.feature_time, {name: to_proto(row.values.get(name), kinds[name]) for name in wanted}
 
 
-def _expire(
-    vectors: Sequence[Any],
-    ttl: timedelta | None,
-    rows: Sequence[FeatureRow | None],
-    indexes: Sequence[Sequence[int]],
-    now: datetime,
-) -> None:
-    if not ttl:
-        return
-    for row, destinations in zip(rows, indexes, strict=True):
-        if row is None or now - row.feature_time <= ttl:
-            continue
-        for vector in vectors:
-            for position in destinations:
-                vector.values[position].Clear()
-                vector.statuses[position] = FieldStatus.OUTSIDE_MAX_AGE
+def _tell_version(response: Any, table: FeatureView) -> None:
+    name = table.projection.name_alias or table.projection.name
+    told = response.metadata.feature_view_metadata
+    if name not in [each.name for each in told]:
+        told.add(name=name, version=getattr(table, "current_version_number", 0) or 0)

@@ -47,7 +47,7 @@ project: shop
 provider: local
 registry: {registry_type: sql, path: "sqlite:///${SCALE_FEATURE_REGISTRY_PATH}"}
 offline_store: {type: scale_assets.features.offline.LakeOfflineStore, lake_root: "${SCALE_LAKE_ROOT}"}
-online_store: {type: scale_assets.features.online.PackedOnlineStore, path: "${SCALE_ONLINE_STORE_PATH}"}
+online_store: {type: scale_assets.features.online.PackedOnlineStore, address: "${SCALE_ONLINE_STORE}"}
 entity_key_serialization_version: 3
 """
 
@@ -59,7 +59,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (repo / "feature_store.yaml").write_text(STORE)
     (repo / "visits.py").write_text(VIEWS)
     monkeypatch.setenv("SCALE_DATA_DIR", str(tmp_path / "data"))
-    for name in ("SCALE_LAKE_ROOT", "SCALE_ONLINE_STORE_PATH", "SCALE_FEATURE_REGISTRY_PATH"):
+    for name in ("SCALE_LAKE_ROOT", "SCALE_ONLINE_STORE", "SCALE_FEATURE_REGISTRY_PATH"):
         monkeypatch.setenv(name, "")  # set by Settings.apply; put back after the test
         monkeypatch.delenv(name)
     return tmp_path
@@ -118,7 +118,7 @@ def test_load_and_freshness_by_the_worlds_clock(project: Path, clock_day: int, f
     result = materialize(definitions(project), project, online_key("visits"))
 
     (event,) = result.asset_materializations_for_node("online__visits")
-    assert event.metadata["dagster/row_count"].value == 2
+    assert event.metadata["num_considered"].value == 2
     assert event.metadata["num_written"].value == 2
     (check,) = result.get_asset_check_evaluations()
     assert check.passed is fresh

@@ -83,7 +83,7 @@ project: shop
 provider: local
 registry: {registry_type: sql, path: "sqlite:///${SCALE_FEATURE_REGISTRY_PATH}"}
 offline_store: {type: scale_assets.features.offline.LakeOfflineStore, lake_root: "${SCALE_LAKE_ROOT}"}
-online_store: {type: scale_assets.features.online.PackedOnlineStore, path: "${SCALE_ONLINE_STORE_PATH}"}
+online_store: {type: scale_assets.features.online.PackedOnlineStore, address: "${SCALE_ONLINE_STORE}"}
 entity_key_serialization_version: 3
 """
 
@@ -194,7 +194,7 @@ def left(user: str) -> bool:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setenv("SCALE_DATA_DIR", str(tmp_path / "data"))
-    for name in ("SCALE_LAKE_ROOT", "SCALE_ONLINE_STORE_PATH", "SCALE_FEATURE_REGISTRY_PATH"):
+    for name in ("SCALE_LAKE_ROOT", "SCALE_ONLINE_STORE", "SCALE_FEATURE_REGISTRY_PATH"):
         monkeypatch.setenv(name, "")  # set by Settings.apply; put back after the test
         monkeypatch.delenv(name)
     return Project(tmp_path)

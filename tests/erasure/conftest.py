@@ -19,7 +19,8 @@ from scale_assets.erasure.scope import OutOfReach, Scope
 from scale_assets.erasure.statement import Statement
 from scale_assets.features.codec import Layout
 from scale_assets.features.repo import SourceDeclaration, ViewDeclaration
-from scale_assets.features.writer import OnlineWriter, PackedRow
+from scale_assets.features.stores import open_backend
+from scale_assets.features.writer import Value, ViewWriter
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.derive import derive_current, derive_history
 from scale_assets.ingest.events import EventFeed
@@ -222,12 +223,11 @@ def derive_all(shop: Shop) -> None:
     derive_history(shop.lake, contract, changes=changes, table="members_history")
 
 
-def push(shop: Shop, keys: list[str]) -> None:
-    layout = Layout(VIEW.columns)
-    packed = layout.encode([1], feature_time=1, known_at=1)
-    with OnlineWriter(shop.root / "online.db") as writer, writer.transaction():
-        writer.declare(VIEW.name, layout, ttl=VIEW.ttl)
-        writer.push(VIEW.name, [PackedRow(key, 1, 1, None, packed) for key in keys])
+def push(shop: Shop, keys: list[str], store: str | None = None) -> None:
+    with open_backend(store or shop.root / "online.db") as backend:
+        writer = ViewWriter(backend, VIEW.name, Layout(VIEW.columns), ttl=VIEW.ttl)
+        (name, _), *_ = VIEW.columns
+        writer.write([Value(key, {name: 1}, 1, 1) for key in keys])
 
 
 @pytest.fixture

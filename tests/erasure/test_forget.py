@@ -13,7 +13,7 @@ from scale_assets.erasure import delta
 from scale_assets.erasure.forget import check, forget
 from scale_assets.erasure.person import ErasureError
 from scale_assets.features.reader import OnlineReader
-from scale_assets.features.writer import OnlineWriter
+from scale_assets.features.stores import open_backend
 from scale_assets.ingest import feed as feed_module
 from scale_assets.ingest import suppression
 from scale_assets.ingest.feed import Ingestion, account, ingest
@@ -65,8 +65,8 @@ def test_nothing_of_the_person_is_left_and_all_others_are(shop: Shop) -> None:
     for name in ("train", "predictions"):
         file = shop.root / "training" / name / "part-0.parquet"
         assert pq.read_table(file)["account_id"].to_pylist() == others
-    with OnlineWriter(shop.root / "online.db") as writer:
-        assert writer.keys(VIEW.name) == others
+    with open_backend(shop.root / "online.db") as backend:
+        assert list(backend.keys(VIEW.name)) == [others]
     assert OnlineReader(shop.root / "online.db").read(VIEW.name, ["north-9"])[0] is not None
     with duckdb.connect(str(shop.root / "warehouse.duckdb")) as warehouse:
         assert warehouse.sql("select account_id from seen").fetchall() == [(o,) for o in others]

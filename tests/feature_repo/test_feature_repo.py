@@ -60,7 +60,8 @@ def test_a_user_of_feast_applies_it_where_it_stands(repo: FeatureRepo, tmp_path:
     settings = {
         "SCALE_LAKE_ROOT": str(tmp_path / "lake"),
         "SCALE_LAKE_S3": "",
-        "SCALE_ONLINE_STORE_PATH": str(tmp_path / "online.db"),
+        "SCALE_ONLINE_STORE": str(tmp_path / "online.db"),
+        "SCALE_ONLINE_STORE_CLOCK": "data",
         "SCALE_FEATURE_REGISTRY_PATH": str(tmp_path / "registry.db"),
     }
     done = subprocess.run(

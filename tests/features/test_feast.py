@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
+from scale_assets.features.codec import Layout
 from scale_assets.features.loading import load_view
 from scale_assets.features.reader import OnlineReader
 from scale_assets.features.repo import FeatureRepo, FeatureRepoError, read_repo
+from scale_assets.features.stores import open_backend
 from scale_assets.lake import Lake
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ project: shop
 provider: local
 registry: {{registry_type: sql, path: "sqlite:///{folder}/registry.db"}}
 offline_store: {{type: scale_assets.features.offline.LakeOfflineStore, lake_root: "{folder}/lake", backfills: {backfills}}}
-online_store: {{type: scale_assets.features.online.PackedOnlineStore, path: "{folder}/online.db", clock: data}}
+online_store: {{type: scale_assets.features.online.PackedOnlineStore, address: "{folder}/online.db", clock: data}}
 entity_key_serialization_version: 3
 """
 VIEWS = """
@@ -140,6 +142,7 @@ class World:
         self.lake.overwrite("shop/sales", pa.Table.from_pylist(sales, pa.schema(kinds)))
         self.configure()
         self.applied = apply_repo(self.repo_folder, self.repo)
+        self.backend = open_backend(self.online)
         self.store = open_store(self.repo_folder)
 
     @property
@@ -156,17 +159,20 @@ class World:
 
     def load(self) -> None:
         for view in self.repo.views.values():
-            load_view(self.lake, view, self.online)
+            load_view(self.lake, view, self.backend)
 
     def packed(self, view: str) -> dict[str, bytes]:
-        with sqlite3.connect(self.online) as connection:
-            return dict(connection.execute(f'select key, value from "view:{view}"'))
+        """Values by key, without the mark of who wrote them."""
+        keys = [key for batch in self.backend.keys(view) for key in batch]
+        values = self.backend.get({view: keys}).values[view]
+        return {key: value[1:] for key, value in zip(keys, values, strict=True)}
 
     def empty(self) -> None:
+        for view in self.repo.views.values():
+            self.backend.drop(view.name)
+            self.backend.declare(view.name, Layout(view.columns), ttl=view.ttl)
         with sqlite3.connect(self.online) as connection:
-            for view in self.repo.views:
-                connection.execute(f'delete from "view:{view}"')
-            connection.execute("update scale_views set loaded_version = null, clock = null")
+            connection.execute("delete from scale_clock")
 
 
 def test_apply_registers_everything_and_again_changes_nothing(world: World) -> None:

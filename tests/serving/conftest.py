@@ -13,7 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from starlette.testclient import TestClient
 
 from scale_assets.features.codec import Layout
-from scale_assets.features.writer import OnlineWriter, PackedRow, Snapshot
+from scale_assets.features.reader import OnlineReader
+from scale_assets.features.stores import open_backend
+from scale_assets.features.writer import Value, ViewWriter
 from serving.app import create_app
 
 NOW = datetime(2014, 3, 1, tzinfo=UTC)
@@ -26,10 +28,8 @@ def micros(moment: datetime) -> int:
     return int(moment.timestamp()) * 1_000_000
 
 
-def packed(layout: Layout, key: str, values: dict[str, Any], at: datetime) -> PackedRow:
-    ordered = [values[name] for name, _ in layout.columns]
-    value = layout.encode(ordered, feature_time=micros(at), known_at=micros(at))
-    return PackedRow(key, micros(at), micros(at), None, value)
+def value(key: str, values: dict[str, Any], at: datetime) -> Value:
+    return Value(key, values, micros(at), micros(at))
 
 
 def write_store(path: Path) -> None:
@@ -39,19 +39,18 @@ def write_store(path: Path) -> None:
         "activity": (
             ACTIVITY,
             [
-                packed(ACTIVITY, "ada", {"clicks_7d": 2, "module_id": "FFF"}, NOW),
-                packed(ACTIVITY, "bob", {"clicks_7d": 9, "module_id": "FFF"}, old),
+                value("ada", {"clicks_7d": 2, "module_id": "FFF"}, NOW),
+                value("bob", {"clicks_7d": 9, "module_id": "FFF"}, old),
             ],
         ),
         "registration_history": (
             HISTORY,
-            [packed(HISTORY, "ada", {"presentation_id": "FFF-2013B", "site_ids": [11, 12]}, NOW)],
+            [value("ada", {"presentation_id": "FFF-2013B", "site_ids": [11, 12]}, NOW)],
         ),
         "presentation_sites": (
             CATALOGUE,
             [
-                packed(
-                    CATALOGUE,
+                value(
                     "FFF-2013B",
                     {"site_ids": [11, 12, 13, 14], "students_7d": [1, 5, 9, 3]},
                     NOW,
@@ -59,12 +58,9 @@ def write_store(path: Path) -> None:
             ],
         ),
     }
-    with OnlineWriter(path) as writer:
+    with open_backend(path) as backend:
         for view, (layout, values) in rows.items():
-            with writer.transaction():
-                writer.declare(view, layout, ttl=None)
-                writer.push(view, values)
-                writer.mark_loaded(view, Snapshot("test", 1), clock=micros(NOW))
+            ViewWriter(backend, view, layout, ttl=None).write(values)
 
 
 def save(folder: Path, graph: onnx.GraphProto, manifest: dict[str, Any]) -> None:
@@ -168,6 +164,6 @@ def online_store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(releases_dir: Path, online_store: Path) -> Iterator[TestClient]:
-    app = create_app(releases_dir=releases_dir, online_store=online_store)
+    app = create_app(releases_dir=releases_dir, online_store=OnlineReader(online_store))
     with TestClient(app, raise_server_exceptions=False) as served:
         yield served

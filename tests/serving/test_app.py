@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from scale_assets.features.reader import OnlineReader
 from serving.app import create_app
 from serving.errors import ServingError
 from tests.serving.conftest import write_withdrawal
@@ -21,7 +22,7 @@ ROUTES = {
 
 
 def test_the_routes_are_frozen(releases_dir: Path, online_store: Path) -> None:
-    app = create_app(releases_dir=releases_dir, online_store=online_store)
+    app = create_app(releases_dir=releases_dir, online_store=OnlineReader(online_store))
 
     assert {route.path for route in app.routes} == ROUTES
 
@@ -159,4 +160,4 @@ def test_without_a_release_the_server_says_how_to_get_one(
     tmp_path: Path, online_store: Path
 ) -> None:
     with pytest.raises(ServingError, match="make demo"):
-        create_app(releases_dir=tmp_path / "none", online_store=online_store)
+        create_app(releases_dir=tmp_path / "none", online_store=OnlineReader(online_store))
