@@ -48,7 +48,7 @@ project: shop
 provider: local
 registry: {{registry_type: sql, path: "sqlite:///{folder}/registry.db"}}
 offline_store: {{type: scale_assets.features.offline.LakeOfflineStore, lake_root: "{folder}/lake"}}
-online_store: {{type: scale_assets.features.online.PackedOnlineStore, path: "{folder}/online.db"}}
+online_store: {{type: scale_assets.features.online.PackedOnlineStore, address: "{folder}/online.db"}}
 entity_key_serialization_version: 3
 """
 
