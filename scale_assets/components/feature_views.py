@@ -2,15 +2,17 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from scale_assets.components.automation import when_inputs_passed_their_checks
 from scale_assets.features.repo import FeatureRepo, FeatureRepoError, ViewDeclaration, read_repo
-from scale_assets.features.stores import Backend, open_backend
 from scale_assets.resources import LakeResource, SettingsResource
+
+if TYPE_CHECKING:
+    from scale_assets.features.stores import Backend
 
 REGISTRY = dg.AssetKey("feature_registry")
 
@@ -178,8 +180,10 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
         return is_fresh
 
 
-def online_backend(settings: SettingsResource) -> Backend:
+def online_backend(settings: SettingsResource) -> "Backend":
     """The online store that the settings name."""
+    from scale_assets.features.stores import open_backend
+
     values = settings.values
     return open_backend(values.online_store, clock=values.online_store_clock)
 
