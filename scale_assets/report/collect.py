@@ -1,6 +1,7 @@
 """Reads what the report shows from the lake, the training folder and the run log."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -21,6 +22,35 @@ class StreamCounts:
     accepted: int
     quarantined: int
     duplicates: int
+
+
+@dataclass(frozen=True)
+class World:
+    """What the replay wrote into the feeds so far."""
+
+    source: str
+    presentations: list[str]
+    first_day: str  # ISO dates
+    last_day: str
+
+    @property
+    def modules(self) -> list[str]:
+        return sorted({name.partition("-")[0] for name in self.presentations})
+
+
+def replayed_world(feeds_dir: Path) -> World | None:
+    """What the feeds are made from, where the replay wrote them; None where something else did."""
+    manifest = feeds_dir / "replay.json"
+    days = sorted(path.stem for path in feeds_dir.glob("*/*.jsonl"))
+    if not manifest.is_file() or not days:
+        return None
+    said = json.loads(manifest.read_text())
+    return World(
+        source=said.get("source") or f"fingerprint {said['fingerprint'][:12]}",
+        presentations=said["presentations"],
+        first_day=days[0],
+        last_day=days[-1],
+    )
 
 
 def stream_counts(lake: Lake) -> list[StreamCounts]:
@@ -89,8 +119,13 @@ def training_curves(training_dir: Path, model: str) -> dict[str, list[tuple[floa
     return {name: points for name, points in curves.items() if len(points) > 1}
 
 
-def last_run(data_dir: Path) -> dict[str, Any] | None:
-    """Timings of the newest run."""
+def stage_seconds(data_dir: Path) -> dict[str, float]:
+    """Seconds that each stage took in the newest run that had work for it."""
     log = data_dir / "runs.jsonl"
-    lines = log.read_text().splitlines() if log.is_file() else []
-    return json.loads(lines[-1]) if lines else None
+    seconds: dict[str, float] = {}
+    for line in log.read_text().splitlines() if log.is_file() else []:
+        of_run: Counter[str] = Counter()
+        for step in json.loads(line)["steps"]:
+            of_run[step["name"]] += step["seconds"]
+        seconds |= of_run
+    return seconds

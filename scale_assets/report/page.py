@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ small { color: #667 }
 def write_report(settings: Settings) -> Path:
     """Write the page beside the data it describes and return its path."""
     sections = [
+        *about_section(settings),
         *rows_section(settings),
         *labels_section(settings),
         *model_sections(settings),
@@ -42,6 +44,20 @@ def write_report(settings: Settings) -> Path:
     return settings.report_path
 
 
+def about_section(settings: Settings) -> Iterator[str]:
+    """Which world this is about, which of its days, and when the page was written."""
+    written = f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    world = collect.replayed_world(settings.feeds_dir)
+    if world is None:
+        yield f"<p>{written}, about {escape(str(settings.data_dir))}.</p>"
+        return
+    yield (
+        f"<p>Input: {escape(world.source)}; {len(world.presentations)} presentations of "
+        f"{escape(', '.join(world.modules))}: {escape(', '.join(world.presentations))}. "
+        f"Replayed from {world.first_day} to {world.last_day}. {written}.</p>"
+    )
+
+
 def rows_section(settings: Settings) -> Iterator[str]:
     """What came in, what was set aside, and what every table holds."""
     lake = Lake(settings.lake_dir, s3=settings.s3)
@@ -51,8 +67,9 @@ def rows_section(settings: Settings) -> Iterator[str]:
         [list(astuple(each)) for each in collect.stream_counts(lake)],
     )
     counts = collect.table_counts(lake)
-    kept = {name: float(rows) for name, rows, _ in counts if rows and "quarantine" not in name}
-    yield plots.bars(kept, xlabel="rows")
+    kept = {name: float(rows) for name, rows, _ in counts if rows}
+    set_aside = {name for name in kept if name.endswith("_quarantine")}
+    yield plots.bars(kept, xlabel="rows; red: set aside in quarantine", marked=set_aside)
     yield details("Every table", table(["table", "rows", "Delta version"], counts))
 
 
@@ -62,7 +79,7 @@ def labels_section(settings: Settings) -> Iterator[str]:
     if not lake.exists("registrations"):
         return
     yield "<h2>Registrations and cancellations per week</h2>"
-    yield plots.per_day(
+    yield plots.per_week(
         {
             "registered": collect.weekly(lake, "registrations", day="registered_on"),
             "cancelled": collect.weekly(lake, "registrations", day="unregistered_on"),
@@ -94,18 +111,14 @@ def model_sections(settings: Settings) -> Iterator[str]:
 
 
 def timings_section(settings: Settings) -> Iterator[str]:
-    """Where the newest run spent its time."""
-    run = collect.last_run(settings.data_dir)
-    if run is None or not run["steps"]:
+    """Where the time went, whichever run it was."""
+    seconds = collect.stage_seconds(settings.data_dir)
+    if not seconds:
         return
-    seconds: dict[str, float] = {}
-    for step in run["steps"]:
-        seconds[step["name"]] = seconds.get(step["name"], 0.0) + step["seconds"]
     yield "<h2>Seconds per stage</h2>"
     yield (
-        f"<p>The asset graph took {run['graph_seconds']:.0f} s, "
-        f"{sum(seconds.values()):.0f} s of them inside its stages; "
-        f"everything took {run['total_seconds']:.0f} s.</p>"
+        f"<p>{sum(seconds.values()):.0f} s in all; each stage as the newest run of `scale demo` "
+        "took that had work for it.</p>"
     )
     yield plots.bars(seconds, xlabel="seconds")
 

@@ -1,9 +1,9 @@
 """Figures of the report as inline SVG; each function draws one."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 STYLE: Any = {
@@ -60,16 +60,26 @@ def line_widths(name: str) -> float:
     return 2.4 if name == "network" else 1.3
 
 
-def per_day(series: Mapping[str, Sequence[tuple[date, float]]], *, ylabel: str) -> str:
-    """One line per series over calendar days."""
+def per_week(series: Mapping[str, Sequence[tuple[date, float]]], *, ylabel: str) -> str:
+    """One line per series over calendar weeks; a week without rows is zero."""
     with drawing(width=9) as figure:
         for index, (name, points) in enumerate(series.items()):
-            days, values = zip(*points, strict=True) if points else ((), ())
-            figure.axes.plot(days, values, label=name, color=COLORS[index % len(COLORS)])
+            weeks, values = every_week(points)
+            figure.axes.plot(weeks, values, label=name, color=COLORS[index % len(COLORS)])
         figure.axes.set_ylabel(ylabel)
         figure.axes.legend()
         figure.axes.figure.autofmt_xdate()
     return figure.svg
+
+
+def every_week(points: Sequence[tuple[date, float]]) -> tuple[list[date], list[float]]:
+    """The weeks from the first to the last, those without rows too: no line may cross a gap."""
+    counted = dict(points)
+    if not counted:
+        return [], []
+    first, last = min(counted), max(counted)
+    weeks = [first + timedelta(weeks=n) for n in range((last - first).days // 7 + 1)]
+    return weeks, [counted.get(week, 0.0) for week in weeks]
 
 
 def roc_and_precision_recall(
@@ -101,23 +111,34 @@ def roc_and_precision_recall(
 
 
 def calibration(candidates: Mapping[str, Mapping[str, Any]], label: str) -> str:
-    """Mean score against observed rate, ten bins of equally many rows, log axes."""
+    """Mean score against observed rate, ten bins of equally many rows.
+
+    The axes are logarithmic above the lowest rate and linear below it, so that a bin without any
+    positive row is drawn, at zero.
+    """
     palette = colors(list(candidates))
+    bins = {name: scores["calibration"][label] for name, scores in candidates.items()}
+    lowest = lowest_rate(bins.values())
     with drawing(width=5.6, height=4.2) as figure:
-        lowest = 1.0
-        for name, scores in candidates.items():
-            bins = [each for each in scores["calibration"][label] if each["observed_rate"] > 0]
-            predicted = [each["mean_score"] for each in bins]
-            observed = [each["observed_rate"] for each in bins]
-            lowest = min([lowest, *predicted, *observed])
+        for name, candidate_bins in bins.items():
+            predicted = [each["mean_score"] for each in candidate_bins]
+            observed = [each["observed_rate"] for each in candidate_bins]
             figure.axes.plot(
                 predicted, observed, marker="o", markersize=3, label=name, color=palette[name],
                 linewidth=line_widths(name),
             )  # fmt: skip
-        figure.axes.plot([lowest, 1], [lowest, 1], color="grey", linestyle=":", linewidth=1)
-        figure.axes.set(xscale="log", yscale="log", xlabel="mean score", ylabel="observed rate")
+        figure.axes.plot([0, lowest, 1], [0, lowest, 1], color="grey", linestyle=":", linewidth=1)
+        figure.axes.set_xscale("symlog", linthresh=lowest)
+        figure.axes.set_yscale("symlog", linthresh=lowest)
+        figure.axes.set(xlabel="mean score", ylabel="observed rate", xlim=(0, 1), ylim=(0, 1))
         figure.axes.legend(fontsize=8)
     return figure.svg
+
+
+def lowest_rate(bins: Iterable[Sequence[Mapping[str, float]]]) -> float:
+    """The lowest observed rate of any bin that has a positive row."""
+    rates = (each["observed_rate"] for part in bins for each in part)
+    return min((rate for rate in rates if rate > 0), default=1e-3)
 
 
 def by_k(candidates: Mapping[str, Mapping[str, Any]], list_name: str, ks: Sequence[int]) -> str:
@@ -149,11 +170,13 @@ def training_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     return figure.svg
 
 
-def bars(values: Mapping[str, float], *, xlabel: str) -> str:
-    """Horizontal bars, longest first."""
+def bars(values: Mapping[str, float], *, xlabel: str, marked: Collection[str] = ()) -> str:
+    """Horizontal bars, longest first; the ``marked`` ones stand out."""
     ordered = sorted(values.items(), key=lambda item: item[1])
+    shades = [NETWORK_COLOR if name in marked else COLORS[0] for name, _ in ordered]
     with drawing(width=9, height=0.28 * len(ordered) + 0.8) as figure:
-        figure.axes.barh([name for name, _ in ordered], [value for _, value in ordered])
+        names, lengths = [name for name, _ in ordered], [value for _, value in ordered]
+        figure.axes.barh(names, lengths, color=shades)
         figure.axes.set_xlabel(xlabel)
         figure.axes.grid(visible=False, axis="y")
         figure.axes.margins(y=0.01)
