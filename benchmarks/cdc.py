@@ -24,8 +24,9 @@ from benchmarks.measure import Comparison, machine, scratch_folder
 from scale_assets.contracts import Contract, parse_contract
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.derive import derive_current, derive_history
-from scale_assets.ingest.feed import Decoded, ingest
+from scale_assets.ingest.feed import Decoded
 from scale_assets.ingest.file_source import FilesSource
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
 
 MERGE_GOAL, FEED_GOAL, TRANSACTIONS_GOAL = 1.15, 2.2, 5.0

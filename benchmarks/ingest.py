@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Comparison, machine, scratch_folder
+from scale_assets.contracts.native import library
 
 GOALS = {"orjson": 2.5, "pydantic": 6.0, "pyarrow.json": 0.8}
 DLT_GOAL = 2.0
@@ -37,6 +38,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--events", type=int, default=1_000_000)
     options = parser.parse_args()
+    if not library.is_built():
+        print(
+            "the C reader is not built, so lines are read by pyarrow: make setup, with a compiler"
+        )
     num_events = 200_000 if options.quick else options.events
     with scratch_folder() as folder:
         results = rates(folder, num_events, rounds=3 if options.quick else 5)

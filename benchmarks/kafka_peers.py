@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, Producer
 
 from benchmarks.ingest import click
 from benchmarks.ingest_peers import clicks_feed
-from scale_assets.ingest.feed import IngestReport, account
+from scale_assets.ingest.account import IngestReport, account
 from scale_assets.ingest.follow import Follower, Pace
 from scale_assets.ingest.kafka.cluster import Cluster
 from scale_assets.ingest.kafka.source import KafkaSource

@@ -15,8 +15,10 @@ from scale_assets.components.event_stream import EventStream
 from scale_assets.components.quarantine_view import replay_lines
 from scale_assets.console import Console
 from scale_assets.errors import ScaleError
-from scale_assets.ingest.feed import Feed, IngestReport, ingest
+from scale_assets.ingest.account import IngestReport
+from scale_assets.ingest.feed import Feed
 from scale_assets.ingest.follow import Follower, Pace
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.revalidate import RevalidationReport, revalidate
 from scale_assets.instance import open_instance
 from scale_assets.lake import Lake

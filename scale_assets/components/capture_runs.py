@@ -8,8 +8,8 @@ import dagster as dg
 from scale_assets.components.capture_checks import SLOT_KEEPS_UP, CaptureRun
 from scale_assets.components.feed_assets import CHANGES_ACCOUNTED, WITHIN_LIMIT
 from scale_assets.components.quarantine_view import quarantine_metadata, replay_metadata
+from scale_assets.ingest.account import IngestReport, account
 from scale_assets.ingest.errors import IngestError
-from scale_assets.ingest.feed import IngestReport, account
 from scale_assets.ingest.postgres.capture import Capture, CaptureReport
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.ingest.postgres.server import Health

@@ -31,8 +31,8 @@ from scale_assets.resources import LakeResource, SettingsResource
 from scale_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from scale_assets.ingest.account import IngestReport
     from scale_assets.ingest.changes import ChangeFeed as Changes
-    from scale_assets.ingest.feed import IngestReport
     from scale_assets.ingest.revalidate import RevalidationReport
     from scale_assets.lake import Lake
 
@@ -203,7 +203,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             lake: LakeResource,
             settings: SettingsResource,
         ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-            from scale_assets.ingest.feed import ingest
+            from scale_assets.ingest.ingestion import ingest
             from scale_assets.ingest.revalidate import revalidate
 
             feed, tables = self.feed(settings.values), lake.lake()

@@ -6,9 +6,9 @@ import dagster as dg
 
 from scale_assets.components.feed_assets import CHANGES_ACCOUNTED, WITHIN_LIMIT, FeedContext
 from scale_assets.components.quarantine_view import quarantine_metadata, replay_metadata
+from scale_assets.ingest.account import IngestReport, account
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.errors import IngestError
-from scale_assets.ingest.feed import IngestReport, account
 from scale_assets.ingest.revalidate import RevalidationReport
 from scale_assets.lake import Lake
 

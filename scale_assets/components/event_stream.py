@@ -32,8 +32,8 @@ from scale_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from scale_assets.components.stream_run import StreamRun
+    from scale_assets.ingest.account import IngestReport
     from scale_assets.ingest.events import EventFeed
-    from scale_assets.ingest.feed import IngestReport
     from scale_assets.ingest.revalidate import RevalidationReport
     from scale_assets.lake import Lake
 

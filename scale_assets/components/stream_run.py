@@ -13,8 +13,9 @@ from scale_assets.components.quarantine_view import (
     quarantine_metadata,
     replay_metadata,
 )
+from scale_assets.ingest.account import Account, IngestReport, account
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import Account, IngestReport, account, ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.quarantine import reasons_by_date
 from scale_assets.ingest.revalidate import RevalidationReport, revalidate
 from scale_assets.lake import Lake, fault_point

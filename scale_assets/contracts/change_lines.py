@@ -89,7 +89,9 @@ def _validate_block(
     contract: Contract, schema: pa.Schema, block: Block, max_line_bytes: int
 ) -> ValidatedChanges:
     decoder = envelope_decoder(contract)
-    decoded = decode_block(decoder, block.data, lines=block.lines, max_line_bytes=max_line_bytes)
+    decoded = decode_block(
+        decoder, bytes(block.data), lines=block.lines, max_line_bytes=max_line_bytes
+    )
     decoded = _without_messages(decoded)
     found: dict[int, Fault] = {}
     check_envelopes(decoded.wire, found)

@@ -44,9 +44,9 @@ class Columns:
     num_blank: int
     stops: np.ndarray  # where each line ends in the block
 
-    def line(self, data: bytes, line: int) -> bytes:
+    def line(self, data: bytes | memoryview, line: int) -> bytes:
         start = self.stops[line - 1] + 1 if line else 0
-        return data[start : self.stops[line]]
+        return bytes(data[start : self.stops[line]])
 
 
 @lru_cache(maxsize=128)
@@ -60,10 +60,13 @@ def layout_of(contract: Contract) -> Layout | None:
     return Layout(fields, names, kinds, contract.open)
 
 
-def read_columns(layout: Layout, data: bytes, max_line_bytes: int) -> Columns:
+def read_columns(
+    layout: Layout, data: bytes | memoryview, num_lines: int, max_line_bytes: int
+) -> Columns:
     """Every line that is surely a record."""
     rows = library.read_lines(
         data,
+        num_lines,
         layout.names,
         layout.kinds,
         is_open=layout.is_open,

@@ -19,6 +19,7 @@ from scale_assets.contracts.faults import Fault, LineFault, Rule
 STRICT_BELOW_LINES = 32  # a refused block this small is read line by line
 SEARCH_FAN_OUT = 8
 HINT_BELOW_LINES = 2048  # in a refused block this small, go straight to the line that was named
+COUNT_BYTES = 1 << 18
 MAX_NESTING = 64  # pyarrow's reader crashes on very deep JSON, so deep lines never reach it
 BLANK = b" \t\r"
 NEWLINE, RETURN, OPEN, CLOSE = b"\n\r{}"
@@ -68,6 +69,13 @@ def decode_block(
         rows = np.arange(wire.num_rows)
         return Decoded(wire=wire, rows=rows, faults={}, num_received=wire.num_rows)
     return _search(decoder, split_lines(data), max_line_bytes, whole_was_refused=True)
+
+
+def count_newlines(data: bytes | memoryview) -> int:
+    """Faster than ``bytes.count``, a piece at a time that the processor's cache holds."""
+    bytes_ = np.frombuffer(data, np.uint8)
+    pieces = range(0, len(bytes_), COUNT_BYTES)
+    return sum(int(np.count_nonzero(bytes_[at : at + COUNT_BYTES] == NEWLINE)) for at in pieces)
 
 
 def split_lines(data: bytes) -> list[bytes]:

@@ -18,7 +18,14 @@ import pyarrow.compute as pc
 
 from scale_assets.contracts.checks import Exempt, check_table, rows_of
 from scale_assets.contracts.columns import Columns, layout_of, read_columns
-from scale_assets.contracts.decode import NEWLINE, Decoded, Decoder, decode_block, split_lines
+from scale_assets.contracts.decode import (
+    NEWLINE,
+    Decoded,
+    Decoder,
+    count_newlines,
+    decode_block,
+    split_lines,
+)
 from scale_assets.contracts.faults import Fault, Rule, shown
 from scale_assets.contracts.model import Contract
 from scale_assets.contracts.records import record_decoder
@@ -26,6 +33,7 @@ from scale_assets.contracts.uniqueness import repeated_keys
 from scale_assets.contracts.wire import expected, to_contract_type
 
 BLOCK_BYTES = 4 << 20
+WINDOW_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 20
 POSITION = pa.field("_position", pa.int64(), nullable=False)
 QUARANTINE_SCHEMA = pa.schema(
@@ -58,12 +66,13 @@ class Validated:
 class Block:
     """Consecutive records; ``lines`` is given when newlines do not separate them."""
 
-    data: bytes
+    data: bytes | memoryview
     first_position: int
     lines: list[bytes] | None = None
+    num_lines: int = 0  # of ``data``
 
     def quarantine(self, faults: dict[int, Fault]) -> pa.Table:
-        lines = (self.lines or split_lines(self.data)) if faults else []
+        lines = (self.lines or split_lines(bytes(self.data))) if faults else []
         rows = sorted(faults)
         return quarantine_rows(rows, [lines[row] for row in rows], faults, self.first_position)
 
@@ -135,7 +144,7 @@ def _validate_block(
     layout = layout_of(contract)
     if layout is None or block.lines is not None:
         return _validate_lines(contract, decoder, block, max_line_bytes)
-    columns = read_columns(layout, block.data, max_line_bytes)
+    columns = read_columns(layout, block.data, block.num_lines, max_line_bytes)
     sure = _surely_read(contract, block, columns)
     if not columns.unsure.size:
         return sure
@@ -196,7 +205,9 @@ def _without(table: pa.Table, rows: list[int]) -> pa.Table:
 def _validate_lines(
     contract: Contract, decoder: Decoder, block: Block, max_line_bytes: int
 ) -> Validated:
-    decoded = decode_block(decoder, block.data, lines=block.lines, max_line_bytes=max_line_bytes)
+    decoded = decode_block(
+        decoder, bytes(block.data), lines=block.lines, max_line_bytes=max_line_bytes
+    )
     found: dict[int, Fault] = {}
     table = to_contract(contract, decoded.wire, found)
     accepted, quarantined = settle(block, decoded, table, found)
@@ -241,7 +252,7 @@ def settle(
 def blocks_of(data: Lines, first_position: int) -> Iterator[Block]:
     """Cut the input at line ends into blocks of about BLOCK_BYTES, counting lines as it goes."""
     if isinstance(data, bytes | bytearray | memoryview):
-        yield from _cut(bytes(data), first_position)
+        yield from _cut(data, first_position)
         return
     position = first_position
     records = (bytes(record).removesuffix(b"\n") for record in data)
@@ -254,15 +265,30 @@ def blocks_of(data: Lines, first_position: int) -> Iterator[Block]:
         position += len(lines)
 
 
-def _cut(data: bytes, position: int) -> Iterator[Block]:
-    start = 0
-    while start < len(data):
-        end = data.rfind(b"\n", start, start + BLOCK_BYTES) + 1
-        end = end or data.find(b"\n", start) + 1 or len(data)
-        block = data[start:end]
-        yield Block(data=block, first_position=position)
-        position += int(np.count_nonzero(np.frombuffer(block, np.uint8) == NEWLINE))
+def _cut(data: bytes | bytearray | memoryview, position: int) -> Iterator[Block]:
+    whole, start = memoryview(data), 0
+    while start < len(whole):
+        end = _block_end(whole, start)
+        block = whole[start:end]
+        num_lines = count_newlines(block) + (block[-1] != NEWLINE)
+        yield Block(data=block, first_position=position, num_lines=num_lines)
+        position += num_lines
         start = end
+
+
+def _block_end(whole: memoryview, start: int) -> int:
+    """Behind the last newline of a block from here, else behind the first one beyond it."""
+    full = start + BLOCK_BYTES
+    if full >= len(whole):
+        return len(whole)
+    for stop in range(full, start, -WINDOW_BYTES):
+        begin = max(start, stop - WINDOW_BYTES)
+        if end := bytes(whole[begin:stop]).rfind(b"\n") + 1:
+            return begin + end
+    for begin in range(full, len(whole), WINDOW_BYTES):
+        if end := bytes(whole[begin : begin + WINDOW_BYTES]).find(b"\n") + 1:
+            return begin + end
+    return len(whole)
 
 
 def map_blocks(validate: Callable[[Block], Result], blocks: Iterable[Block]) -> list[Result]:

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from scale_assets.contracts import Contract, validate_change_lines
 from scale_assets.contracts.refused_changes import refused_positions
 from scale_assets.ingest.columns import EVENT_DATE, LSN, TX_ORDINAL, changes_schema
-from scale_assets.ingest.feed import Decoded, Feed
+from scale_assets.ingest.feed import Decoded, Deduplicator, Feed
 from scale_assets.ingest.ordinals import changes_before, numbered
 from scale_assets.ingest.redelivery import redelivered
 from scale_assets.ingest.source import Piece
@@ -79,8 +79,10 @@ class ChangeFeed(Feed):
             quarantined=_with_ordinals(refused, set_aside),
         )
 
-    def without_duplicates(self, rows: pa.Table, table: DeltaTable) -> pa.Table:
-        """Drop changes delivered again."""
+    def deduplicator(self) -> Deduplicator:
+        return self._without_redelivered
+
+    def _without_redelivered(self, rows: pa.Table, table: DeltaTable) -> pa.Table:
         contract, _ = self.load_contract()
         keep = np.ones(rows.num_rows, dtype=bool)
         keep[redelivered(rows, snapshot_dataset(table), key=contract.primary_key)] = False

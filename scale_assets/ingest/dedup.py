@@ -7,24 +7,52 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from scale_assets.ingest.key_hashes import KeyHashes
 
 
-def keep_first(
-    rows: pa.Table, taken: pa.Table, *, key: Sequence[str], date_column: str, horizon_days: int
-) -> pa.Table:
-    """Rows in order, less those whose key was taken at most ``horizon_days`` before or after.
+class KeyDeduplicator:
+    """Takes out, batch by batch, rows whose key was taken within a horizon of days."""
+
+    def __init__(self, key: Sequence[str], date_column: str, horizon_days: int) -> None:
+        self.key = list(key)
+        self.date_column = date_column
+        self.horizon = timedelta(days=horizon_days)
+        self.known = KeyHashes(key)
+
+    def __call__(self, rows: pa.Table, table: DeltaTable) -> pa.Table:
+        """The rows, in order, that are neither in the table nor twice in themselves."""
+        if not rows.num_rows:
+            return rows
+        days = pc.min_max(rows[self.date_column]).as_py()
+        reach = (days["min"] - self.horizon, days["max"] + self.horizon)
+        suspects = self.known.suspects(rows, table, reach)
+        if not suspects.size:
+            return rows
+        suspected = rows.select([*self.key, self.date_column]).take(pa.array(suspects))
+        taken = self.known.rows_like(suspected, table, reach)
+        keep = np.ones(rows.num_rows, dtype=bool)
+        keep[suspects[later_ones(suspected, taken, self.key, self.date_column, self.horizon)]] = (
+            False
+        )
+        return rows.filter(pa.array(keep))
+
+
+def later_ones(
+    rows: pa.Table, taken: pa.Table, key: Sequence[str], date_column: str, horizon: timedelta
+) -> list[int]:
+    """Indices of rows whose key was taken at most ``horizon`` before or after.
 
     A row counts as taken if it is in ``taken`` or was kept earlier here: dates 0, 5 and 10 of one
     key at a horizon of 7 keep 0 and 10, in one batch or in three.
     """
     suspects = _suspects(rows, taken, key)
-    if not len(suspects):
-        return rows
     columns = [*key, date_column]
     kept: dict[tuple[object, ...], list[date]] = defaultdict(list)
     for *values, day in _matching(taken, rows.take(suspects), columns, key):
         kept[tuple(values)].append(cast("date", day))
-    horizon = timedelta(days=horizon_days)
     drop = []
     candidates = rows.select(columns).take(suspects)
     for index, *values, day in zip(
@@ -35,26 +63,7 @@ def keep_first(
             drop.append(index)
         else:
             days.append(day)
-    keep = np.ones(rows.num_rows, dtype=bool)
-    keep[drop] = False
-    return rows.filter(pa.array(keep))
-
-
-def repeats(rows: pa.Table, taken: pa.Table, *, key: Sequence[str]) -> list[int]:
-    """Indices of rows whose key is in ``taken`` or earlier in the rows; null keys never repeat."""
-    suspects = _suspects(rows, taken, key)
-    seen = set(_matching(taken, rows.take(suspects), key, key))
-    found = []
-    candidates = rows.select(list(key)).take(suspects)
-    for index, *values in zip(
-        suspects.to_pylist(), *(column.to_pylist() for column in candidates.columns), strict=True
-    ):
-        if None in values:
-            continue
-        if tuple(values) in seen:
-            found.append(index)
-        seen.add(tuple(values))
-    return found
+    return drop
 
 
 def _suspects(rows: pa.Table, taken: pa.Table, key: Sequence[str]) -> pa.Array:

@@ -1,19 +1,17 @@
 """An event stream: JSON lines in, one row per event by its UTC date, each event once."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
 
 from scale_assets.contracts import QUARANTINE_SCHEMA, Contract, validate_lines
 from scale_assets.ingest.columns import EVENT_DATE, event_schema
-from scale_assets.ingest.dedup import keep_first
-from scale_assets.ingest.feed import Decoded, Feed
+from scale_assets.ingest.dedup import KeyDeduplicator
+from scale_assets.ingest.feed import Decoded, Deduplicator, Feed
 from scale_assets.ingest.source import Piece
-from scale_assets.lake.snapshots import snapshot_dataset
 
 OUT_OF_CALENDAR = "out_of_calendar"
 
@@ -58,28 +56,14 @@ class EventFeed(Feed):
             num_received=found.num_received,
         )
 
-    def without_duplicates(self, rows: pa.Table, table: DeltaTable) -> pa.Table:
-        if not rows.num_rows:
-            return rows
-        days = pc.min_max(rows[EVENT_DATE.name]).as_py()
-        horizon = timedelta(days=self.dedup_horizon_days)
-        reach = (pc.field(EVENT_DATE.name) >= days["min"] - horizon) & (
-            pc.field(EVENT_DATE.name) <= days["max"] + horizon
-        )
-        taken = snapshot_dataset(table).to_table(columns=[*self.key, EVENT_DATE.name], filter=reach)
-        return keep_first(
-            rows,
-            taken,
-            key=self.key,
-            date_column=EVENT_DATE.name,
-            horizon_days=self.dedup_horizon_days,
-        )
+    def deduplicator(self) -> Deduplicator:
+        return KeyDeduplicator(self.key, EVENT_DATE.name, self.dedup_horizon_days)
 
     def _outside(
-        self, outside: pa.Table, records: bytes | list[bytes], first_line: int
+        self, outside: pa.Table, records: bytes | memoryview | list[bytes], first_line: int
     ) -> pa.Table:
         """Quarantine rows, with their lines, whose time is missing or out of the calendar."""
-        lines = records.split(b"\n") if isinstance(records, bytes) else records
+        lines = records if isinstance(records, list) else bytes(records).split(b"\n")
         positions = outside["_position"].to_pylist()
         bounds = f"the calendar runs from {self.start} to before {self.end}"
         return pa.table(

@@ -5,8 +5,9 @@ that was taken, ``<file>/<incarnation>`` the next line to read.
 """
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,13 @@ class FilesSource(Source):
 
     folder: Path
 
-    def reading(self) -> AbstractContextManager[Reading]:
-        return nullcontext(FilesReading(self.folder))
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        with ThreadPoolExecutor(1) as digests:
+            try:
+                yield FilesReading(self.folder, digests)
+            finally:
+                digests.shutdown(wait=False, cancel_futures=True)
 
     def fingerprint(self) -> str | None:
         """A digest of names, sizes and times: changes when a file arrives or is replaced."""
@@ -51,10 +57,12 @@ class FilesSource(Source):
 class FilesReading(Reading):
     """The files that were there when the run began."""
 
-    def __init__(self, folder: Path) -> None:
+    is_complete = True
+
+    def __init__(self, folder: Path, digests: Executor) -> None:
         super().__init__()
         self.folder = folder
-        self.files = [identify(path) for path in list_files(folder)]
+        self.files = [identify(path, digests=digests) for path in list_files(folder)]
 
     def pieces(self, taken: Positions, *, max_bytes: int) -> Iterator[Piece]:
         self.broken.clear()
@@ -73,7 +81,7 @@ class FilesReading(Reading):
     def reread(self, address: list[Any]) -> Piece:
         name, incarnation, first_line, following, max_bytes = address
         for file in self.files:
-            if (file.name, file.incarnation) == (name, incarnation):
+            if file.name == name and file.incarnation == incarnation:
                 cut = Slice(file, first_line, following)
                 return _piece(cut, read_slice(cut, max_bytes=max_bytes), max_bytes)
         raise IngestError(
@@ -92,7 +100,7 @@ def next_line(taken: Positions, file: FeedFile) -> int:
         ChangedFile: Another content was ingested under this name.
     """
     incarnation = taken.get(file.name)
-    if incarnation is None:
+    if incarnation is None:  # a new file, whose digest is not needed yet
         return 0
     if incarnation != file.incarnation:
         raise ChangedFile(
@@ -106,14 +114,52 @@ def lines_position(file: FeedFile) -> str:
     return f"{file.name}/{file.incarnation:016x}"
 
 
-def _piece(cut: Slice, data: bytes, max_bytes: int) -> Piece:
-    file = cut.file
+@dataclass(frozen=True)
+class _PositionsAfter(Mapping[str, int]):
+    """Where a table stands that has the slice.
+
+    Only a commit asks, so that a new file is decoded while its digest is taken.
+    """
+
+    cut: Slice
+
+    def _known(self) -> dict[str, int]:
+        file = self.cut.file
+        return {file.name: file.incarnation, lines_position(file): self.cut.next_line}
+
+    def __getitem__(self, name: str) -> int:
+        return self._known()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known())
+
+    def __len__(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True)
+class _Address(Sequence[Any]):
+    """What ``FilesReading.reread`` takes; as late."""
+
+    cut: Slice
+    max_bytes: int
+
+    def __getitem__(self, index: Any) -> Any:
+        file = self.cut.file
+        lines = (self.cut.first_line, self.cut.next_line)
+        return [file.name, file.incarnation, *lines, self.max_bytes][index]
+
+    def __len__(self) -> int:
+        return 5
+
+
+def _piece(cut: Slice, data: memoryview, max_bytes: int) -> Piece:
     return Piece(
-        place=file.name,
+        place=cut.file.name,
         records=data,
         first_position=cut.first_line,
-        positions_after={file.name: file.incarnation, lines_position(file): cut.next_line},
-        address=[file.name, file.incarnation, cut.first_line, cut.next_line, max_bytes],
+        positions_after=_PositionsAfter(cut),
+        address=_Address(cut, max_bytes),
         num_bytes=len(data),
         is_end=cut.next_line == END,
     )

@@ -4,10 +4,12 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
+from scale_assets.contracts.decode import count_newlines
 from scale_assets.ingest.errors import BrokenFile, IngestError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
@@ -17,12 +19,16 @@ END = 2**63 - 1  # the next line of a file that was read to its end
 
 @dataclass(frozen=True)
 class FeedFile:
-    """One file as it was found. The incarnation is 63 bits of its content's SHA-256."""
+    """One file as it was found; its digest may still be in the works."""
 
     name: str
     path: Path
-    size_bytes: int
-    incarnation: int
+    digest: "Future[int]" = field(compare=False)
+
+    @property
+    def incarnation(self) -> int:
+        """63 bits of its content's SHA-256; waits for them."""
+        return self.digest.result()
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,15 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
-def identify(path: Path) -> FeedFile:
-    """Read the whole file once to learn its incarnation."""
+def identify(path: Path, *, digests: Executor) -> FeedFile:
+    """Have the whole file read once to learn its incarnation."""
+    return FeedFile(path.name, path, digests.submit(incarnation_of, path))
+
+
+def incarnation_of(path: Path) -> int:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").digest()
-        size_bytes = stream.tell()
-    return FeedFile(path.name, path, size_bytes, int.from_bytes(digest[:8]) >> 1)
+    return int.from_bytes(digest[:8]) >> 1
 
 
 def check_whole(file: FeedFile) -> None:
@@ -83,14 +92,16 @@ def read_some(file: FeedFile, stream: IO[bytes]) -> bytes:
         ) from error
 
 
-def slices(file: FeedFile, *, first_line: int, max_bytes: int) -> Iterator[tuple[Slice, bytes]]:
+def slices(
+    file: FeedFile, *, first_line: int, max_bytes: int
+) -> Iterator[tuple[Slice, memoryview]]:
     """The file from a line on, whole lines, about ``max_bytes`` at a time.
 
     Slices of one file always fall at the same lines, wherever reading starts.
     """
     line = 0
     for piece, is_last in _pieces(file, max_bytes):
-        following = line + piece.count(b"\n")
+        following = line + count_newlines(piece)
         if is_last or following > first_line:
             data = _without_lines(piece, first_line - line) if line < first_line else piece
             next_line = END if is_last else following
@@ -98,7 +109,7 @@ def slices(file: FeedFile, *, first_line: int, max_bytes: int) -> Iterator[tuple
         line = following
 
 
-def read_slice(piece: Slice, *, max_bytes: int) -> bytes:
+def read_slice(piece: Slice, *, max_bytes: int) -> memoryview:
     """The bytes of a slice that was cut before.
 
     Raises:
@@ -114,19 +125,19 @@ def read_slice(piece: Slice, *, max_bytes: int) -> bytes:
     )
 
 
-def _pieces(file: FeedFile, max_bytes: int) -> Iterator[tuple[bytes, bool]]:
+def _pieces(file: FeedFile, max_bytes: int) -> Iterator[tuple[memoryview, bool]]:
     pending = bytearray()
     with open_lines(file) as stream:
         while block := read_some(file, stream):
             pending += block
             if len(pending) >= max_bytes and (end := pending.rfind(b"\n") + 1):
-                yield bytes(pending[:end]), False
-                del pending[:end]
-    yield bytes(pending), True
+                whole, pending = pending, pending[end:]
+                yield memoryview(whole)[:end], False  # not copied: it is a batch's worth
+    yield memoryview(pending), True
 
 
-def _without_lines(data: bytes, num_lines: int) -> bytes:
-    start = 0
+def _without_lines(data: memoryview, num_lines: int) -> memoryview:
+    start, whole = 0, bytes(data)
     for _ in range(num_lines):
-        start = data.index(b"\n", start) + 1
+        start = whole.index(b"\n", start) + 1
     return data[start:]

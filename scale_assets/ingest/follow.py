@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 
+from scale_assets.ingest.account import HALF_DONE_SECONDS, IngestReport
 from scale_assets.ingest.errors import SourceUnavailable
-from scale_assets.ingest.feed import HALF_DONE_SECONDS, Feed, Ingestion, IngestReport
+from scale_assets.ingest.feed import Feed
+from scale_assets.ingest.ingestion import Ingestion
 from scale_assets.ingest.source import Reading
 from scale_assets.lake import Lake
 

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scale_assets.ingest import positions
-from scale_assets.ingest.feed import Feed, Ingestion
+from scale_assets.ingest.feed import Feed
+from scale_assets.ingest.ingestion import Ingestion
 from scale_assets.ingest.moves import IDENTITY, MOVE, begin_move
 from scale_assets.ingest.source import UNREADABLE, Piece
 from scale_assets.lake import ConcurrentCommit, Lake
@@ -137,7 +138,7 @@ class Revalidation:
 
     def _begin(self, passing: Passing) -> None:
         accepted = self.ingestion.accepted
-        rows = self.feed.without_duplicates(passing.rows, accepted)
+        rows = self.ingestion.without_duplicates(passing.rows, accepted)
         counts = {
             "received": passing.num_settled - passing.lines.num_rows,
             "duplicates": passing.rows.num_rows - rows.num_rows,

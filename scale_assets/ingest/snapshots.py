@@ -1,5 +1,6 @@
 """A snapshot feed: the newest whole file replaces its table, atomically and only if it is sound."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,8 +102,9 @@ def _newest(feed: SnapshotFeed) -> FeedFile:
     files = list_files(feed.folder)
     if not files:
         raise IngestError(f"no snapshot of {feed.name} in {feed.folder} yet; deliver a file")
-    newest = identify(files[-1])
-    check_whole(newest)
+    with ThreadPoolExecutor(1) as digests:
+        newest = identify(files[-1], digests=digests)
+        check_whole(newest)
     return newest
 
 

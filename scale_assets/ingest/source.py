@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from scale_assets.ingest.columns import OF_FILES
 
-Records: TypeAlias = bytes | list[bytes] | pa.Table
+Records: TypeAlias = bytes | memoryview | list[bytes] | pa.Table
 Positions: TypeAlias = Mapping[str, int]
 UNREADABLE = "unreadable"  # the rule that a record broke which its transport cannot read
 
@@ -29,7 +29,7 @@ class Piece:
     records: Records  # whole JSON lines, one buffer per record, or a table that is typed already
     first_position: int  # of the first record, when the positions are consecutive
     positions_after: Positions  # where a table stands that has this piece, 64-bit each
-    address: list[Any]  # JSON by which ``Reading.reread`` finds exactly these records again
+    address: Sequence[Any]  # JSON by which ``Reading.reread`` finds exactly these records again
     num_bytes: int
     is_end: bool = True  # nothing of this place is left after it
     record_positions: pa.Array | None = None  # int64 per record, when they are not consecutive
@@ -82,6 +82,8 @@ class Piece:
 
 class Reading(ABC):
     """One run's connection to a source."""
+
+    is_complete = False  # whether all that it will give is there: pieces never wait for more
 
     def __init__(self) -> None:
         self.broken: dict[str, str] = {}  # place to what is wrong with it; nothing of it was taken

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 
 from scale_assets.contracts import Contract, Field, validate_lines
 from scale_assets.contracts.columns import Columns, layout_of, read_columns
+from scale_assets.contracts.decode import split_lines
 from scale_assets.contracts.native import library
 
 pytestmark = pytest.mark.skipif(not library.is_built(), reason="no C compiler built the reader")
@@ -31,7 +32,7 @@ OPEN = Contract(name="open", version="1", fields=FIELDS, open=True)
 def read(data: bytes, contract: Contract = CLOSED, max_line_bytes: int = 4096) -> Columns:
     layout = layout_of(contract)
     assert layout is not None
-    return read_columns(layout, data, max_line_bytes)
+    return read_columns(layout, data, len(split_lines(data)), max_line_bytes)
 
 
 RECORDS = st.fixed_dictionaries(

@@ -24,8 +24,8 @@ from scale_assets.features.writer import Value, ViewWriter
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.derive import derive_current, derive_history
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import ingest
 from scale_assets.ingest.file_source import FilesSource
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
 
 GONE, STAYS = 4711, 4712  # two customers; the first one is forgotten

@@ -14,9 +14,10 @@ from scale_assets.erasure.forget import check, forget
 from scale_assets.erasure.person import ErasureError
 from scale_assets.features.reader import OnlineReader
 from scale_assets.features.stores import open_backend
-from scale_assets.ingest import feed as feed_module
+from scale_assets.ingest import ingestion as ingestion_module
 from scale_assets.ingest import suppression
-from scale_assets.ingest.feed import Ingestion, account, ingest
+from scale_assets.ingest.account import account
+from scale_assets.ingest.ingestion import Ingestion, ingest
 from scale_assets.ingest.suppression import SUPPRESSION_LIST, SuppressionList
 from scale_assets.lake import Lake
 from tests.erasure.conftest import (
@@ -182,7 +183,7 @@ def test_a_batch_that_was_judged_before_is_judged_again(
     """The person is forgotten between a batch's reading of the list and its commit."""
     rows = [visit(20, GONE, day=5), visit(21, 9, day=5), {**visit(22, GONE), "shop": 1}]
     shop.deliver(shop.visits, "2.jsonl", json_lines(rows))
-    append = feed_module.append
+    append = ingestion_module.append
     commits = []
 
     def late(*args: Any, **kwargs: Any) -> Any:
@@ -191,7 +192,7 @@ def test_a_batch_that_was_judged_before_is_judged_again(
             shop.forget()
         return append(*args, **kwargs)
 
-    monkeypatch.setattr(feed_module, "append", late)
+    monkeypatch.setattr(ingestion_module, "append", late)
     ingest(shop.lake, shop.visits)
 
     assert shop.users("raw/visits") == {STAYS, 9}
@@ -211,7 +212,7 @@ def test_a_batch_between_quarantine_and_rows_is_finished_without_the_person(
             raise RuntimeError(point)
 
     with monkeypatch.context() as patch:
-        patch.setattr("scale_assets.ingest.feed.fault_point", die)
+        patch.setattr("scale_assets.ingest.ingestion.fault_point", die)
         with pytest.raises(RuntimeError):
             ingest(shop.lake, shop.visits)
     shop.forget()

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from scale_assets.ingest.feed import account, ingest
+from scale_assets.ingest.account import account
+from scale_assets.ingest.ingestion import ingest
 from tests.erasure.conftest import GONE, STAYS, Shop, json_lines, visit
 
 PROGRAM = """

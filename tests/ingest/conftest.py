@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import Feed, ingest
+from scale_assets.ingest.feed import Feed
 from scale_assets.ingest.file_source import FilesSource
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
 
 CONTRACT = """\
@@ -82,7 +83,7 @@ def die_at(point: str, lake: Lake, feed: Feed, monkeypatch: pytest.MonkeyPatch) 
             raise RuntimeError(point)
 
     with monkeypatch.context() as patch:
-        patch.setattr("scale_assets.ingest.feed.fault_point", die)
+        patch.setattr("scale_assets.ingest.ingestion.fault_point", die)
         with pytest.raises(RuntimeError, match=point):
             ingest(lake, feed)
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from scale_assets.contracts import load_contract
+from scale_assets.ingest.account import account
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.derive import derive_current, derive_history
-from scale_assets.ingest.feed import account, ingest
 from scale_assets.ingest.file_source import FilesSource
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
 from tests.ingest.conftest import folder_of
 
@@ -289,7 +290,7 @@ PROGRAM = """
 import pickle, sys
 from scale_assets.contracts import load_contract
 from scale_assets.ingest.derive import derive_current, derive_history
-from scale_assets.ingest.feed import ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
 root, feed = pickle.loads(sys.stdin.buffer.read())
 lake, contract = Lake(root), load_contract(feed.contract_path)

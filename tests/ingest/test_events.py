@@ -1,14 +1,16 @@
 """Nothing is lost and nothing is taken twice, whatever the files hold."""
 
 import gzip
+import sys
 from pathlib import Path
 
 import pytest
 
 from scale_assets.contracts import ContractError
+from scale_assets.ingest.account import account
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import account, ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
 from tests.ingest.conftest import CONTRACT, event, folder_of, ids, in_batches_of, lines, rows
 
@@ -207,3 +209,15 @@ def test_real_wikipedia_lines_with_an_open_contract(
     (folder_of(feed) / real.name).symlink_to(real)
     report = ingest(lake, feed)
     assert report.num_received == report.num_quarantined == 39_244
+
+
+def test_a_small_file_is_held_in_as_little_memory(feed: EventFeed, deliver) -> None:
+    """A batch may hold hundreds of them."""
+    for number in range(3):
+        deliver(f"{number}.jsonl", lines([event(number)]))
+
+    with feed.source.reading() as reading:
+        pieces = list(reading.pieces({}, max_bytes=feed.max_batch_bytes))
+
+    assert [len(piece.records) for piece in pieces] == [piece.num_bytes for piece in pieces]
+    assert all(sys.getsizeof(piece.records.obj) < 2 * piece.num_bytes + 100 for piece in pieces)

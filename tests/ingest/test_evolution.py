@@ -9,12 +9,13 @@ import pyarrow as pa
 import pytest
 
 from scale_assets.contracts import Mode
+from scale_assets.ingest.account import account
 from scale_assets.ingest.contract_check import check_contract
 from scale_assets.ingest.contract_history import ContractHistory
 from scale_assets.ingest.declared import DeclaredFeed
 from scale_assets.ingest.errors import BrokenCompatibility
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import account, ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake, LakeError
 from tests.ingest.conftest import CONTRACT, event, folder_of, ids, in_batches_of, lines, rows
 from tests.ingest.test_faults import run

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from scale_assets.ingest.account import account
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import Ingestion, account, ingest
+from scale_assets.ingest.ingestion import Ingestion, ingest
 from scale_assets.lake import ConcurrentCommit, Lake
 from tests.ingest.conftest import CONTRACT, event, folder_of, in_batches_of, lines, rows
 
 PROGRAM = """
 import pickle, resource, sys
-from scale_assets.ingest.feed import ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import ConcurrentCommit, Lake
 root, feed, limit = pickle.loads(sys.stdin.buffer.read())
 if limit:
@@ -98,7 +99,7 @@ def test_a_committed_batch_submitted_again_changes_nothing(
             ingest(lake, feed)
             after = [lake.open(each).version() for each in (feed.table, feed.quarantine_table)]
             with pytest.raises(ConcurrentCommit):
-                stale.commit(batch)
+                stale.commit(stale.prepared(batch))
         ingest(lake, feed)
         assert after == [lake.open(each).version() for each in (feed.table, feed.quarantine_table)]
 

@@ -6,8 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 
+from scale_assets.ingest.account import Account, account
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import Account, Ingestion, account, ingest
+from scale_assets.ingest.ingestion import Ingestion, ingest
 from scale_assets.ingest.moves import MOVE, begin_move, finish_move
 from scale_assets.ingest.positions import counter
 from scale_assets.ingest.revalidate import revalidate
@@ -116,7 +117,7 @@ def test_an_account_waits_for_a_run_that_is_between_its_two_commits(
             found.append(pending[-1].done())
 
     monkeypatch.setattr("scale_assets.ingest.moves.fault_point", look)
-    monkeypatch.setattr("scale_assets.ingest.feed.fault_point", look)
+    monkeypatch.setattr("scale_assets.ingest.ingestion.fault_point", look)
     revalidate(lake, refused)
     (folder_of(refused) / "b.jsonl").write_bytes(lines([event(4), event(5, color=7)]))
     ingest(lake, refused)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scale_assets.contracts import parse_contract
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.quarantine import MAX_SHOWN_CHARS, masked, summarize
 from scale_assets.lake import Lake
 from tests.ingest.conftest import CONTRACT, event, folder_of, lines

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from scale_assets.contracts.refused_changes import refused_positions
+from scale_assets.ingest.account import account
 from scale_assets.ingest.changes import ChangeFeed
-from scale_assets.ingest.feed import account, ingest
 from scale_assets.ingest.file_source import FilesSource
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.revalidate import revalidate
 from scale_assets.lake import Lake
 from tests.ingest.test_changes import CONTRACT, at, change, derive, write

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from scale_assets.ingest.account import account
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import Feed, account, ingest
+from scale_assets.ingest.feed import Feed
 from scale_assets.ingest.file_source import FilesSource
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.revalidate import revalidate
 from scale_assets.lake import Lake
 from tests.ingest import test_changes as changes

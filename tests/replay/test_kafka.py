@@ -15,10 +15,12 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from scale_assets.ingest.account import account
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import Feed, account, ingest
+from scale_assets.ingest.feed import Feed
 from scale_assets.ingest.file_source import FilesSource
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.kafka.cluster import Cluster
 from scale_assets.ingest.kafka.source import KafkaSource
 from scale_assets.lake import Lake

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from scale_assets.ingest.changes import ChangeFeed
-from scale_assets.ingest.feed import ingest
 from scale_assets.ingest.file_source import FilesSource
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.postgres.capture import Capture
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.ingest.postgres.connection import Database

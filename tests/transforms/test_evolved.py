@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
 from scale_assets.transforms.tables import Snapshot
 from tests.ingest.conftest import event, feed, lake

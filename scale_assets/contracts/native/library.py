@@ -1,11 +1,13 @@
 """The C reader as Python sees it: two functions over NumPy arrays, which let other threads run."""
 
 import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pyarrow as pa
 
 from scale_assets.contracts.native.build import library_path
 
@@ -51,8 +53,9 @@ class Rows:
     def texts(self, field: int, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A column's texts, without those that ``states`` has as ABSENT, as Arrow lays them out."""
         sizes = self.sizes[field, : self.num_rows]
-        offsets = np.empty(self.num_rows + 1, np.int32)
-        texts = np.empty(int(sizes.sum(where=states != ABSENT, dtype=np.int64)), np.uint8)
+        offsets = _allocated((self.num_rows + 1,), np.int32)
+        num_bytes = int(sizes.sum(where=states != ABSENT, dtype=np.int64))
+        texts = _allocated((num_bytes,), np.uint8)
         arrays = (self.values[field], sizes, states, offsets, texts)
         addresses = [array.ctypes.data for array in arrays]
         _library().scale_gather(self.block.ctypes.data, len(self.block), self.num_rows, *addresses)
@@ -64,18 +67,24 @@ def is_built() -> bool:
 
 
 def read_lines(
-    data: bytes, names: Sequence[bytes], kinds: np.ndarray, *, is_open: bool, max_line_bytes: int
+    data: bytes | memoryview,
+    num_lines: int,
+    names: Sequence[bytes],
+    kinds: np.ndarray,
+    *,
+    is_open: bool,
+    max_line_bytes: int,
 ) -> Rows:
     """Read a block; ``names`` are in quotes, as JSON writes them, one for each of ``kinds``."""
     block = np.frombuffer(data, np.uint8)
-    num_lines = int(np.count_nonzero(block == ord("\n"))) + (not data.endswith(b"\n"))
     count = len(names)
     stops, lines = np.empty(num_lines, np.int64), np.empty(num_lines, np.int64)
     fates = np.empty(num_lines, np.uint8)
     # One row more: a line that is not sure leaves its traces behind the last row.
-    values = np.empty((count, num_lines + 1), np.int64)
-    sizes = np.empty((count, num_lines + 1), np.int32)
-    states = np.zeros((count, num_lines + 1), np.uint8)
+    values = _allocated((count, num_lines + 1), np.int64)
+    sizes = _allocated((count, num_lines + 1), np.int32)
+    states = _allocated((count, num_lines + 1), np.uint8)
+    states.fill(ABSENT)
     name_sizes = np.array([len(name) for name in names], np.int64)
     order, seen = np.arange(count, dtype=np.int64), np.full(count, -1, np.int64)
     fields = _Fields(
@@ -98,6 +107,13 @@ def read_lines(
         sizes=sizes,
         states=states,
     )
+
+
+def _allocated(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    """From Arrow's pool, which gives memory back; of malloc's a long run would keep ever more."""
+    size = math.prod(shape)
+    buffer = pa.allocate_buffer(max(size, 1) * np.dtype(dtype).itemsize)
+    return np.frombuffer(buffer, dtype)[:size].reshape(shape)
 
 
 @cache

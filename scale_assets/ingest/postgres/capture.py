@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from scale_assets.ingest.account import IngestReport, Progress
 from scale_assets.ingest.errors import IngestError
-from scale_assets.ingest.feed import IngestReport, Progress
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.ingest.postgres.continuity import require_continuity, require_own
 from scale_assets.ingest.postgres.errors import Disturbed, SlotBusy

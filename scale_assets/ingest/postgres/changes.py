@@ -16,7 +16,7 @@ from scale_assets.ingest.columns import (
     TX_ORDINAL,
     captured_schema,
 )
-from scale_assets.ingest.feed import Decoded
+from scale_assets.ingest.feed import Decoded, Deduplicator
 from scale_assets.ingest.postgres.blocks import Block
 from scale_assets.ingest.postgres.raw import blocks_of_raws, is_raw
 from scale_assets.ingest.postgres.rows import judge
@@ -73,9 +73,9 @@ class PostgresChanges(ChangeFeed):
         """As the slot's transactions number them."""
         return part
 
-    def without_duplicates(self, rows: pa.Table, _table: DeltaTable) -> pa.Table:
+    def deduplicator(self) -> Deduplicator:
         """Every change comes once: the position says which transactions the table holds."""
-        return rows
+        return lambda rows, _table: rows
 
     def _as_stored(self, contract: Contract, rows: pa.Table) -> pa.Table:
         """All columns of the table of changes, but the place that every feed adds itself."""

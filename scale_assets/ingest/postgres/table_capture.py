@@ -11,8 +11,10 @@ from deltalake.transaction import AddAction
 
 from scale_assets.contracts import Contract, parse_contract
 from scale_assets.ingest import positions
+from scale_assets.ingest.account import Progress
+from scale_assets.ingest.batch import batch_metadata
 from scale_assets.ingest.columns import SOURCE_FIELDS
-from scale_assets.ingest.feed import Ingestion, Progress
+from scale_assets.ingest.ingestion import Ingestion
 from scale_assets.ingest.postgres.blocks import Block
 from scale_assets.ingest.postgres.changes import BlockPiece, PostgresChanges
 from scale_assets.ingest.postgres.standing import Incarnation, Standing, standing_of
@@ -119,12 +121,12 @@ class TableCapture(Ingestion):
                 self.quarantine,
                 staged.quarantined,
                 positions={positions.counter_app(name, "batch"): number},
-                metadata=self._batch_metadata(
+                metadata=batch_metadata(
                     [summary],
                     staged.contract,
                     staged.contract_text,
-                    staged.num_quarantined,
-                    erased_refused,
+                    num_quarantined=staged.num_quarantined,
+                    num_erased=erased_refused,
                 ),
             )
         fault_point("after_quarantine")

@@ -8,8 +8,8 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+from scale_assets.ingest.account import account
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import account
 from scale_assets.lake import Lake
 
 NUM_KEYS = 50

@@ -11,9 +11,10 @@ from fastavro import parse_schema, schemaless_writer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scale_assets.ingest.account import account
 from scale_assets.ingest.errors import IngestError, SourceUnavailable
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import account, ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.kafka.avro import AvroValues, Undecodable, as_json, decode, parse
 from scale_assets.ingest.kafka.registry import FramedJson, Registry
 from scale_assets.lake import Lake

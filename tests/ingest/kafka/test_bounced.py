@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import ingest
 from scale_assets.ingest.follow import Pace
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.kafka.cluster import Cluster
 from scale_assets.ingest.kafka.source import KafkaSource
 from scale_assets.lake import Lake

@@ -11,9 +11,10 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from scale_assets.ingest.account import account
 from scale_assets.ingest.errors import IngestError, SourceUnavailable
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import account, ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.kafka.cluster import Cluster
 from scale_assets.ingest.kafka.source import KafkaSource
 from scale_assets.lake import Lake

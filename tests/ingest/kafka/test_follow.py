@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from scale_assets.ingest.account import IngestReport, account
 from scale_assets.ingest.errors import IngestError, SourceUnavailable
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import IngestReport, account, ingest
 from scale_assets.ingest.follow import Follower, Pace
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.kafka.reading import KafkaReading
 from scale_assets.lake import Lake
 from tests.ingest.conftest import event as an_event
@@ -108,7 +109,7 @@ def half_committed(lake: Lake, kafka_feed: EventFeed, broker: str, topic: str) -
             raise RuntimeError(point)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scale_assets.ingest.feed.fault_point", die)
+        patch.setattr("scale_assets.ingest.ingestion.fault_point", die)
         with pytest.raises(RuntimeError):
             ingest(lake, kafka_feed)
 

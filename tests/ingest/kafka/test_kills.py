@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from scale_assets.ingest.account import account
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import account, ingest
 from scale_assets.ingest.follow import Pace
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
 from tests.ingest.conftest import in_batches_of, rows
 from tests.ingest.kafka.followers import ROOT, end, start_follower, wait_until_loaded
@@ -21,7 +22,7 @@ from tests.ingest.kafka.mock import send, values
 
 ONCE = """
 import pickle, sys
-from scale_assets.ingest.feed import ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
 root, feed = pickle.loads(sys.stdin.buffer.read())
 ingest(Lake(root), feed)

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import ingest
 from scale_assets.ingest.follow import Pace
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
 from tests.ingest.kafka.followers import end, start_follower
 from tests.ingest.kafka.invariant import Sender, assert_exact

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from scale_assets.ingest.account import IngestReport, account
 from scale_assets.ingest.changes import ChangeFeed
 from scale_assets.ingest.errors import IngestError
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import IngestReport, account, ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.kafka.avro import AvroValues
 from scale_assets.ingest.kafka.registry import Registry
 from scale_assets.ingest.revalidate import Revalidation, revalidate

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
+from scale_assets.ingest.account import account
 from scale_assets.ingest.errors import IngestError, SourceUnavailable
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import account, ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.kafka import reading
 from scale_assets.ingest.kafka.cluster import Cluster
 from scale_assets.ingest.kafka.source import KafkaSource

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from scale_assets.ingest.account import account
 from scale_assets.ingest.errors import IngestError, SourceUnavailable
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import account, ingest
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.kinesis import client as calls
 from scale_assets.ingest.kinesis import reading
 from scale_assets.ingest.kinesis.client import Account, MissingStream

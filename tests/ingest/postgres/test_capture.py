@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from scale_assets.ingest.feed import account
+from scale_assets.ingest.account import account
 from scale_assets.ingest.postgres.capture import Capture
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.lake import Lake

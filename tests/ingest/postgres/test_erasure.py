@@ -10,7 +10,7 @@ from scale_assets.contracts import load_contract
 from scale_assets.erasure.forget import check, forget
 from scale_assets.erasure.person import Feed
 from scale_assets.erasure.scope import Scope
-from scale_assets.ingest.feed import account
+from scale_assets.ingest.account import account
 from scale_assets.ingest.postgres.capture import Capture
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.lake import Lake

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from scale_assets.ingest.feed import account
+from scale_assets.ingest.account import account
 from scale_assets.ingest.postgres.capture import Capture
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.ingest.postgres.connection import Database as DatabaseOf

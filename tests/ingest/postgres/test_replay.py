@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from scale_assets.contracts import load_contract
+from scale_assets.ingest.account import account
 from scale_assets.ingest.derive import derive_current, derive_history
 from scale_assets.ingest.errors import IngestError
-from scale_assets.ingest.feed import account
 from scale_assets.ingest.postgres.capture import Capture
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.lake import Lake
@@ -121,8 +121,8 @@ def test_lines_from_before_the_capture_are_what_their_transport_made_of_them(
 ) -> None:
     """Of a feed that came as Debezium's files until a slot took over."""
     from scale_assets.ingest.changes import ChangeFeed
-    from scale_assets.ingest.feed import ingest
     from scale_assets.ingest.file_source import FilesSource
+    from scale_assets.ingest.ingestion import ingest
 
     feed = feeds[0]
     feed.contract_path.write_text(SHORT)

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from scale_assets.ingest.feed import account
+from scale_assets.ingest.account import account
 from scale_assets.ingest.postgres.capture import Capture
 from scale_assets.ingest.postgres.changes import PostgresChanges
 from scale_assets.lake import Lake

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from scale_assets.ingest.feed import IngestReport, account
+from scale_assets.ingest.account import IngestReport, account
 from scale_assets.ingest.postgres import capture as capture_module
 from scale_assets.ingest.postgres import streaming
 from scale_assets.ingest.postgres.capture import Capture

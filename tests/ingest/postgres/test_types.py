@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from scale_assets.ingest.feed import account
+from scale_assets.ingest.account import account
 from scale_assets.ingest.postgres.capture import Capture
 from scale_assets.ingest.postgres.connection import Database
 from scale_assets.ingest.postgres.spec import CaptureSpec

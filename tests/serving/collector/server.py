@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
+from scale_assets.ingest.account import IngestReport, account
 from scale_assets.ingest.events import EventFeed
-from scale_assets.ingest.feed import IngestReport, account, ingest
 from scale_assets.ingest.file_source import FilesSource
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
 from serving.collector.config import Config
 
