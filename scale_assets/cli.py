@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from scale_assets.console import Console, hush_tools
 from scale_assets.errors import ScaleError
+from scale_assets.load import load
 from scale_assets.settings import load_settings
 
 app = typer.Typer(
@@ -354,6 +355,9 @@ def dev(*, port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 
     # Dagster ends by the SIGINT that it sends itself, which a script's background job ignores.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execve(command[0], command, environment)  # so that a signal ends Dagster, not only us
+
+
+app.command()(load)
 
 
 def main() -> None:
