@@ -206,6 +206,23 @@ def check(
 
 
 @app.command()
+def lineage(
+    column: Annotated[
+        str, typer.Argument(help="ASSET.COLUMN, such as raw/clicks.site_id, or MODEL.INPUT.")
+    ],
+    *,
+    impact: Annotated[
+        bool, typer.Option("--impact", help="List what a change of it reaches instead.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a column is made from: from the served input to the field of the event."""
+    from scale_assets.lineage import print_lineage
+
+    print_lineage(load_settings(), Console(), column, impact=impact, as_json=as_json)
+
+
+@app.command()
 def forget(
     *,
     user: Annotated[str, typer.Option(help="Id of the person, as the sources write it.")],

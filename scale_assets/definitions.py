@@ -34,12 +34,12 @@ def defs() -> dg.Definitions:
         sys.path.insert(0, project)
     settings = load_settings()
     with _resting_collector():
+        from scale_assets.components.columns import all_specs, check_columns
         from scale_assets.resources import resources
 
-        return dg.Definitions.merge(
-            _declared(is_described=settings.describe_vocabulary),
-            dg.Definitions(resources=resources(settings)),
-        )
+        declared = _declared(is_described=settings.describe_vocabulary)
+        check_columns(all_specs(declared), root=project_dir())
+        return dg.Definitions.merge(declared, dg.Definitions(resources=resources(settings)))
 
 
 def _declared(*, is_described: bool) -> dg.Definitions:

@@ -21,6 +21,7 @@ DAGSTER_ALLOWED = {
     "scale_assets/forgetting.py",
     "scale_assets/pipeline.py",
     "scale_assets/instance.py",
+    "scale_assets/lineage.py",
     "scale_assets/captures.py",
     "scale_assets/dagster_storage.py",
     "scale_assets/declarations.py",

@@ -15,7 +15,7 @@ from scale_assets.components.feed_assets import (
     Compatibility,
     FeedContext,
     arrival_sensor,
-    column_schema,
+    column_metadata,
     contract_path,
     feed_metadata,
     owners_of,
@@ -24,7 +24,14 @@ from scale_assets.components.postgres_transport import PostgresTransport
 from scale_assets.components.quarantine_view import ReplayConfig
 from scale_assets.components.transports import Transport
 from scale_assets.contracts import Contract, Mode, load_contract
-from scale_assets.ingest.columns import changes_schema, current_schema, history_schema
+from scale_assets.contracts.change_schema import UNCHANGED
+from scale_assets.ingest.columns import (
+    SEGMENT,
+    UNAVAILABLE,
+    changes_schema,
+    current_schema,
+    history_schema,
+)
 from scale_assets.ingest.declared import DeclaredFeed
 from scale_assets.ingest.errors import IngestError
 from scale_assets.resources import LakeResource, SettingsResource
@@ -35,6 +42,13 @@ if TYPE_CHECKING:
     from scale_assets.ingest.changes import ChangeFeed as Changes
     from scale_assets.ingest.revalidate import RevalidationReport
     from scale_assets.lake import Lake
+
+# Columns of the derived tables that have another name among the changes.
+MADE_FROM = {
+    "valid_from": "event_time",
+    "valid_to": "event_time",
+    UNAVAILABLE.name: UNCHANGED.name,
+}
 
 
 class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
@@ -192,7 +206,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
                 ),
             ],
             metadata={
-                "dagster/column_schema": column_schema(contract, schema),
+                **column_metadata(contract, schema),
                 **feed_metadata(self.declared(path)),
             },
             **self._shared(contract),
@@ -240,10 +254,10 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
     ) -> dg.AssetsDefinition:
         changes = f"raw/{self.name}_changes"
         changes_key = dg.AssetKey(changes.split("/"))
-        sources = {"valid_from": "event_time", "valid_to": "event_time"}
-        lineage = {
-            column.name: [dg.TableColumnDep(changes_key, sources.get(column.name, column.name))]
+        fields = {
+            column.name: dg.TableColumnDep(changes_key, MADE_FROM.get(column.name, column.name))
             for column in schema
+            if column.name != SEGMENT.name  # where the row is kept: no change says that
         }
 
         @dg.asset(
@@ -252,10 +266,7 @@ class ChangeFeed(dg.Component, dg.Resolvable, dg.Model):
             description=f"{self.description or contract.description}\n\n{grain}",
             kinds={"deltalake", "duckdb"},
             automation_condition=when_inputs_passed_their_checks(),
-            metadata={
-                "dagster/column_schema": column_schema(contract, schema),
-                "dagster/column_lineage": dg.TableColumnLineage(lineage),
-            },
+            metadata=column_metadata(contract, schema, fields),
             **self._shared(contract),
         )
         def derived(lake: LakeResource) -> dg.MaterializeResult:

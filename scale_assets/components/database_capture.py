@@ -13,7 +13,7 @@ from scale_assets.components.feed_assets import (
     READS_FEED,
     Compatibility,
     arrival_sensor,
-    column_schema,
+    column_metadata,
     contract_path,
     feed_metadata,
     owners_of,
@@ -221,7 +221,7 @@ class DatabaseCapture(dg.Component, dg.Resolvable, dg.Model):
             group_name=self.group,
             owners=owners_of(contract, self.owners),
             metadata={
-                "dagster/column_schema": column_schema(contract, captured_schema(contract)),
+                **column_metadata(contract, captured_schema(contract)),
                 **feed_metadata(declared.declared(path)),
             },
         )

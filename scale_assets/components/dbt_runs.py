@@ -11,6 +11,7 @@ from pathlib import Path
 from dagster_dbt import DbtCliResource, DbtProject
 from packaging.version import Version
 
+from scale_assets.components.dbt_lineage import FILE, write_lineage
 from scale_assets.errors import ScaleError
 from scale_assets.settings import Settings, load_settings
 
@@ -53,28 +54,43 @@ def open_dbt(project: DbtProject) -> Dbt:
 
 
 def prepare_manifest(settings: Settings, project_dir: Path) -> DbtProject:
-    """Parse the dbt project where its manifest is missing or older than a file of the project."""
+    """Write the manifest and the columns' lineage where a file of the project is newer than they.
+
+    Raises:
+        DbtParseFailed: A file of the project has an error.
+    """
     project = open_project(project_dir, target_dir=settings.dbt_target_dir)
     if _is_stale(project):
         settings.apply()  # the profile reads the warehouse's path from the environment
         project.target_path.mkdir(parents=True, exist_ok=True)
-        _parse(project)
+        _write_manifest(project)
+        write_lineage(project.target_path)
     return project
 
 
-def _parse(project: DbtProject) -> None:
-    """Write the manifest. Dagster's own invocation would load dbt's adapter here, for nothing."""
-    command = [dbt_executable(), "--quiet", "parse", "--target-path", str(project.target_path)]
-    parsed = subprocess.run(
+def _write_manifest(project: DbtProject) -> None:
+    """With compiled SQL, for its lineage, unless a model can only be compiled in the warehouse.
+
+    Dagster's own invocation would load dbt's adapter here, for nothing.
+    """
+    offline = ["--no-introspect", "--no-populate-cache"]  # opens no database
+    if _dbt(project, "compile", *offline).returncode == 0:
+        return
+    parsed = _dbt(project, "parse")
+    if parsed.returncode:
+        said = (parsed.stdout + parsed.stderr).strip()
+        raise DbtParseFailed(f"dbt cannot parse {project.project_dir}:\n{said}")
+
+
+def _dbt(project: DbtProject, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [dbt_executable(), "--quiet", *arguments, "--target-path", str(project.target_path)]
+    return subprocess.run(
         [*command, "--profiles-dir", str(project.profiles_dir)],
         cwd=project.project_dir,
         capture_output=True,
         text=True,
         check=False,
     )
-    if parsed.returncode:
-        said = (parsed.stdout + parsed.stderr).strip()
-        raise DbtParseFailed(f"dbt cannot parse {project.project_dir}:\n{said}")
 
 
 def own_target(project: DbtProject, name: str) -> Path:
@@ -88,7 +104,8 @@ def own_target(project: DbtProject, name: str) -> Path:
 
 
 def _is_stale(project: DbtProject) -> bool:
-    if not project.manifest_path.is_file():
+    lineage = project.target_path / FILE  # written last
+    if not project.manifest_path.is_file() or not lineage.is_file():
         return True
     prepared_at = project.manifest_path.stat().st_mtime
     return any(path.stat().st_mtime > prepared_at for path in _sources(project.project_dir))

@@ -35,15 +35,19 @@ def asset_specs(
     manifest: Mapping[str, Any],
     project: DbtProject,
     translator: DagsterDbtTranslator,
+    columns: Mapping[str, Mapping[str, Any]],
 ) -> tuple[list[dg.AssetSpec], list[dg.AssetCheckSpec]]:
-    """Specs of the models among ``ids``, and of the tests among them, as the translator says."""
+    """Specs of the models among ``ids``, and of the tests among them, as the translator says.
+
+    ``columns`` is what their metadata says of their columns, by unique id.
+    """
     specs: list[dg.AssetSpec] = []
     checks: dict[dg.AssetCheckKey, dg.AssetCheckSpec] = {}
     for unique_id in sorted(ids):
         if not is_table(manifest["nodes"][unique_id]):
             continue
         spec = translator.get_asset_spec(manifest, unique_id, project)
-        specs.append(spec)
+        specs.append(spec.merge_attributes(metadata=columns.get(unique_id, {})))
         for child in manifest["child_map"][unique_id]:
             if child not in ids or manifest["nodes"][child]["resource_type"] != "test":
                 continue

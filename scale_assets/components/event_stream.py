@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from scale_assets.components.automation import DAILY
 from scale_assets.components.calendar import Calendar
+from scale_assets.components.columns import DECLARED_IN
 from scale_assets.components.feed_assets import (
     READS_FEED,
     ROWS_ACCOUNTED,
@@ -17,7 +18,7 @@ from scale_assets.components.feed_assets import (
     Compatibility,
     FeedContext,
     arrival_sensor,
-    column_schema,
+    column_metadata,
     contract_path,
     feed_metadata,
     owners_of,
@@ -25,7 +26,7 @@ from scale_assets.components.feed_assets import (
 from scale_assets.components.quarantine_view import ReplayConfig
 from scale_assets.components.transports import Transport
 from scale_assets.contracts import Contract, Mode, load_contract
-from scale_assets.ingest.columns import event_schema, quarantine_schema
+from scale_assets.ingest.columns import EVENT_DATE, event_schema, quarantine_schema
 from scale_assets.ingest.declared import DeclaredFeed
 from scale_assets.resources import LakeResource, SettingsResource
 from scale_assets.settings import Settings, load_settings
@@ -180,10 +181,10 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
                 tags=DAILY,
                 description=description,
                 kinds={"deltalake"},
-                metadata={"dagster/column_schema": column_schema(contract, schema)},
+                metadata={DECLARED_IN: str(path), **column_metadata(contract, schema, fields)},
                 **shared,
             )
-            for table, description, schema in self._tables(contract)
+            for table, description, schema, fields in self._tables(contract)
         ]
         sensor = arrival_sensor(
             self.name,
@@ -220,11 +221,20 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
             ),
         ]
 
-    def _tables(self, contract: Contract) -> list[tuple[str, str, Any]]:
+    def _tables(
+        self, contract: Contract
+    ) -> list[tuple[str, str, Any, dict[str, dg.TableColumnDep]]]:
         of_source = self.transport.columns(load_settings())
         accepted = self.description or contract.description or f"Events of {self.name}."
+        fields = {name: dg.TableColumnDep(self.asset_key, name) for name in contract.names}
+        fields[EVENT_DATE.name] = fields[self.event_time]
         return [
-            (self.name, f"{accepted}\n\nOne row per event.", event_schema(contract, of_source)),
+            (
+                self.name,
+                f"{accepted}\n\nOne row per event.",
+                event_schema(contract, of_source),
+                fields,
+            ),
             (
                 f"{self.name}_quarantine",
                 (
@@ -232,5 +242,6 @@ class EventStream(dg.Component, dg.Resolvable, dg.Model):
                     "and the reason.\n\nOne row per refused line."
                 ),
                 quarantine_schema(of_source),
+                {},
             ),
         ]

@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from scale_assets.components.automation import when_inputs_passed_their_checks
+from scale_assets.components.columns import ColumnUse, uses_metadata
 from scale_assets.features.repo import FeatureRepo, FeatureRepoError, ViewDeclaration, read_repo
 from scale_assets.resources import LakeResource, SettingsResource
 
@@ -70,7 +71,7 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
         return dg.Definitions(
             assets=[
                 self._registry(folder, repo),
-                *(self._online(view) for view in repo.views.values()),
+                *(self._online(view, _picks(repo, view)) for view in repo.views.values()),
             ],
             asset_checks=[
                 self._freshness(repo.views[name], timedelta(days=days))
@@ -105,7 +106,7 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
 
         return feature_registry
 
-    def _online(self, view: ViewDeclaration) -> dg.AssetsDefinition:
+    def _online(self, view: ViewDeclaration, picks: list[ColumnUse]) -> dg.AssetsDefinition:
         clock = self.clock
 
         @dg.asset(
@@ -121,7 +122,8 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             ),
             metadata={
                 "dagster/column_schema": _column_schema(view),
-                "dagster/column_lineage": column_lineage([view]),
+                "dagster/column_lineage": view_lineage(view),
+                **uses_metadata(names=picks),
             },
         )
         def online(lake: LakeResource, settings: SettingsResource) -> dg.MaterializeResult[Any]:
@@ -193,15 +195,27 @@ def table_key(table: str) -> dg.AssetKey:
     return dg.AssetKey(table.split("/"))
 
 
-def column_lineage(views: list[ViewDeclaration]) -> dg.TableColumnLineage:
-    """Every feature comes from the column of that name in its view's table."""
-    return dg.TableColumnLineage(
-        deps_by_column={
-            name: [dg.TableColumnDep(asset_key=table_key(view.source.table), column_name=name)]
-            for view in views
-            for name, _ in view.columns
-        }
-    )
+def view_lineage(view: ViewDeclaration) -> dg.TableColumnLineage:
+    """Join keys and features each come from the column of that name in the view's table."""
+    table = table_key(view.source.table)
+    names = [*view.join_keys, *(name for name, _ in view.columns)]
+    return dg.TableColumnLineage({name: [dg.TableColumnDep(table, name)] for name in names})
+
+
+def _picks(repo: FeatureRepo, view: ViewDeclaration) -> list[ColumnUse]:
+    """The view's columns that services name, and what the view itself reads besides features."""
+    table, key = table_key(view.source.table), online_key(view.name)
+    times = [view.source.feature_time, *([view.source.known_at] if view.source.known_at else [])]
+    return [
+        *(ColumnUse(table, name, str(view.declared_in)) for name in times),
+        *(
+            ColumnUse(key, pick.column, f"{pick.file}:{pick.line}")
+            for views in repo.services.values()
+            for each in views
+            if each.name == view.name
+            for pick in each.picked
+        ),
+    ]
 
 
 def _column_schema(view: ViewDeclaration) -> dg.TableSchema:

@@ -1,6 +1,6 @@
 """What the three ingest components share: the sensor that sees new input, and what the UI shows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
@@ -8,6 +8,7 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
+from scale_assets.components.columns import LINEAGE, SCHEMA
 from scale_assets.contracts import Contract
 from scale_assets.ingest.declared import DeclaredFeed
 from scale_assets.resources import SettingsResource
@@ -118,6 +119,18 @@ def column_schema(contract: Contract, schema: pa.Schema) -> dg.TableSchema:
             )
         )
     return dg.TableSchema(columns)
+
+
+def column_metadata(
+    contract: Contract, schema: pa.Schema, fields: Mapping[str, dg.TableColumnDep] | None = None
+) -> dict[str, Any]:
+    """A table's columns as the UI shows them, and the column that each is made from.
+
+    Those that are none of ``fields`` begin here: with what the source sent, or with us.
+    """
+    deps = {name: [dep] for name, dep in (fields or {}).items()}
+    lineage = {column.name: deps.get(column.name, []) for column in schema}
+    return {SCHEMA: column_schema(contract, schema), LINEAGE: dg.TableColumnLineage(lineage)}
 
 
 def contract_path(context: dg.ComponentLoadContext, path: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from scale_assets.components.columns import LINEAGE
 from scale_assets.components.model_layout import Candidate, GateRule, ModelLayout
 from scale_assets.components.model_tracking import crown, log_metrics, register
 from scale_assets.components.model_training import prediction_paths, run_id_of
@@ -224,6 +225,14 @@ def register_winner(
             "champion": is_champion,
             "why": why,
             "delta_versions": dataset["delta_versions"],
+            **inputs_lineage(layout, dataset),
             **values,
         },
     )
+
+
+def inputs_lineage(layout: ModelLayout, dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Each input of a tabular model is the training set's column of that name."""
+    names = [*dataset.get("numeric", ()), *dataset.get("categorical", ())]
+    deps = {name: [dg.TableColumnDep(layout.dataset_key, name)] for name in names}
+    return {LINEAGE: dg.TableColumnLineage(deps)} if deps else {}

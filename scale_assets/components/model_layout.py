@@ -7,6 +7,7 @@ from typing import Any, Self
 import dagster as dg
 from pydantic import Field, model_validator
 
+from scale_assets.components.columns import PASSES_ON
 from scale_assets.resources import SettingsResource
 
 
@@ -128,4 +129,5 @@ class ModelLayout:
             owners=self.owners,
             kinds=kinds,
             skippable=skippable,
+            metadata={PASSES_ON: self.dataset} if key == self.key else {},
         )

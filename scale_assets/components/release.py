@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from scale_assets.components.columns import FEATURE_SERVICE, LINEAGE, ROUTE
+from scale_assets.components.feature_views import online_key
 from scale_assets.errors import ScaleError
 from scale_assets.features.repo import ViewDeclaration, read_repo
 from scale_assets.handover import online_store_options
@@ -88,6 +90,7 @@ class Release(dg.Component, dg.Resolvable, dg.Model):
             group_name=self.group,
             owners=self.owners,
             kinds={"onnx"},
+            metadata=self._columns(views),
             check_specs=[
                 dg.AssetCheckSpec(
                     "answers_a_request",
@@ -103,6 +106,30 @@ class Release(dg.Component, dg.Resolvable, dg.Model):
             return self._release(settings, lake.lake(), registry, views)
 
         return release
+
+    def _columns(self, views: tuple[ViewDeclaration, ...]) -> dict[str, Any]:
+        """Each input of the model, and the online feature that fills it."""
+        model = dg.AssetKey(["models", self.name])
+        if self.inputs:
+            filled = {name: path.partition(".")[::2] for name, path in self.inputs.items()}
+            deps = {
+                name: [dg.TableColumnDep(online_key(view), feature)]
+                for name, (view, feature) in filled.items()
+            }
+        else:
+            deps = {
+                name: [
+                    dg.TableColumnDep(model, name),
+                    dg.TableColumnDep(online_key(view.name), name),
+                ]
+                for view in views
+                for name, _ in view.columns
+            }
+        return {
+            LINEAGE: dg.TableColumnLineage(deps),
+            FEATURE_SERVICE: self.feature_service,
+            ROUTE: "POST /v1/recommend" if self.inputs else f"POST /v1/predict/{self.name}",
+        }
 
     def _release(
         self,

@@ -11,7 +11,7 @@ from scale_assets.components.feed_assets import (
     READS_FEED,
     Compatibility,
     arrival_sensor,
-    column_schema,
+    column_metadata,
     contract_path,
     feed_metadata,
     owners_of,
@@ -92,7 +92,7 @@ class Snapshot(dg.Component, dg.Resolvable, dg.Model):
                 ),
             ],
             metadata={
-                "dagster/column_schema": column_schema(contract, snapshot_schema(contract)),
+                **column_metadata(contract, snapshot_schema(contract)),
                 **feed_metadata(
                     DeclaredFeed(
                         name=self.name,

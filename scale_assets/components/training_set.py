@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import dagster as dg
 from pydantic import Field, model_validator
 
-from scale_assets.components.feature_views import REGISTRY, column_lineage, table_key
+from scale_assets.components.feature_views import REGISTRY, table_key
+from scale_assets.components.training_columns import sequence_columns, tabular_columns
 from scale_assets.features.repo import ViewDeclaration, read_repo
 from scale_assets.resources import LakeResource, SettingsResource
 
@@ -166,11 +167,12 @@ class TrainingSet(dg.Component, dg.Resolvable, dg.Model):
         if self.tabular:
             tables = [self.tabular.table, *(view.source.table for view in views)]
             deps = [REGISTRY, *map(table_key, tables)]
-            lineage = {"dagster/column_lineage": column_lineage(list(views))}
+            columns = tabular_columns(self.tabular, views, self.feature_service)
         else:
             assert self.sequence is not None
             tables = [self.sequence.events, self.sequence.entities, self.sequence.items]
-            deps, lineage = list(map(table_key, tables)), {}
+            deps = list(map(table_key, tables))
+            columns = sequence_columns(self.sequence, self.feature_service)
         return dg.AssetSpec(
             self.key,
             deps=deps,
@@ -179,7 +181,7 @@ class TrainingSet(dg.Component, dg.Resolvable, dg.Model):
             description=self.description or None,
             skippable=True,
             kinds={"feast", "parquet"} if self.tabular else {"duckdb", "parquet"},
-            metadata=lineage,
+            metadata=columns,
         )
 
     def _build(

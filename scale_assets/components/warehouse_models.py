@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from dagster_dbt import DbtProject
 from pydantic import Field
 
 from scale_assets.components.calendar import Calendar
+from scale_assets.components.columns import LINEAGE
+from scale_assets.components.dbt_columns import spec_metadata
+from scale_assets.components.dbt_lineage import prepared_lineage
 from scale_assets.components.dbt_runs import prepare_manifest
 from scale_assets.components.dbt_specs import ALL, asset_specs, selected_ids, with_tests
 from scale_assets.components.dbt_translator import WarehouseTranslator
@@ -58,22 +62,30 @@ class WarehouseModels(dg.Component, dg.Resolvable, dg.Model):
         selected = selected_ids(self.select, manifest=manifest, project=project)
         tagged = {each for each in selected if self.daily_tag in manifest["nodes"][each]["tags"]}
         daily = selected & with_tests(tagged, manifest=manifest)
-        assets = [self._assets(project, manifest, selected - daily, is_daily=False)]
+        columns = self._columns(project, manifest)
+        assets = [self._assets(project, manifest, columns, selected - daily, is_daily=False)]
         if daily:
-            assets.append(self._assets(project, manifest, daily, is_daily=True))
+            assets.append(self._assets(project, manifest, columns, daily, is_daily=True))
         return dg.Definitions(assets=assets)
 
     def _assets(
         self,
         project: DbtProject,
         manifest: Mapping[str, Any],
+        columns: Mapping[str, Mapping[str, Any]],
         ids: AbstractSet[str],
         *,
         is_daily: bool,
     ) -> dg.AssetsDefinition:
         """One step for all models of ``ids``; dbt gets the same selection in its own words."""
-        translator = WarehouseTranslator(groups=self.groups, owners=self.owners, is_daily=is_daily)
-        specs, checks = asset_specs(ids, manifest=manifest, project=project, translator=translator)
+        specs, checks = asset_specs(
+            ids,
+            manifest=manifest,
+            project=project,
+            translator=self._translator(is_daily=is_daily),
+            columns=columns,
+        )
+        lineage = {each: said[LINEAGE] for each, said in columns.items() if LINEAGE in said}
         daily = f"tag:{self.daily_tag}"
         selection = (
             {"dagster_dbt/select": f"{self.select},{daily}"}
@@ -100,6 +112,7 @@ class WarehouseModels(dg.Component, dg.Resolvable, dg.Model):
             run = WarehouseRun(
                 project=project,
                 manifest=manifest,
+                lineage=lineage,
                 source_schema=self.source_schema,
                 published_tag=self.published_tag,
                 daily_tag=self.daily_tag,
@@ -111,6 +124,28 @@ class WarehouseModels(dg.Component, dg.Resolvable, dg.Model):
 
         built: dg.AssetsDefinition = models
         return built
+
+    def _translator(self, *, is_daily: bool) -> WarehouseTranslator:
+        return WarehouseTranslator(groups=self.groups, owners=self.owners, is_daily=is_daily)
+
+    def _columns(
+        self, project: DbtProject, manifest: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        """What the models' assets say of their columns, by unique id."""
+        translator = self._translator(is_daily=False)  # for keys, which are the same
+        nodes = {**manifest["nodes"], **manifest["sources"]}
+
+        @cache
+        def key_of(unique_id: str) -> dg.AssetKey:
+            key: dg.AssetKey = translator.get_asset_key(nodes[unique_id])
+            return key
+
+        return {
+            unique_id: spec_metadata(
+                unique_id, lineage, manifest=manifest, key_of=key_of, folder=self.project
+            )
+            for unique_id, lineage in prepared_lineage(project.target_path).items()
+        }
 
     def _partitions(self) -> dg.PartitionsDefinition:
         if self.calendar is None:

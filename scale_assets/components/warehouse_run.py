@@ -28,6 +28,7 @@ class WarehouseRun:
 
     project: DbtProject
     manifest: Mapping[str, Any]
+    lineage: Mapping[str, dg.TableColumnLineage]  # by unique id of the model
     source_schema: str
     published_tag: str
     daily_tag: str
@@ -147,7 +148,7 @@ class WarehouseRun:
         """The events with row counts, column schema and lineage; marts held back are left out."""
         built = [event for event in events if isinstance(event, dg.Output) and self._node(event)]
         counted = DbtEventIterator(iter(built), invocation).fetch_row_counts()
-        columns = column_metadata(invocation, built)
+        columns = column_metadata(invocation, built, self.lineage)
         described = {
             name: event.with_metadata({**event.metadata, **columns[name]})
             for event in counted

@@ -42,8 +42,10 @@ def apply_repo(folder: Path, repo: FeatureRepo) -> Applied:
     runs in one process cannot have.
 
     Raises:
-        FeatureRepoError: Feast loaded other views than ``repo`` read from the same files.
+        FeatureRepoError: Feast loaded other views than ``repo`` read from the same files, or a
+            service names a column that is not there.
     """
+    repo.refuse_missing_picks()
     from feast.repo_operations import extract_objects_for_apply_delete
 
     store = open_store(folder)

@@ -61,6 +61,16 @@ class ViewDeclaration:
     ttl: timedelta | None
     source: SourceDeclaration
     declared_in: Path | None = field(default=None, compare=False)
+    picked: tuple["Pick", ...] = field(default=(), compare=False)  # by name, in a service
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A column that a service names, and where it does: a file, or one of its lines."""
+
+    column: str
+    file: Path
+    line: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,21 @@ class FeatureRepo:
                 f"feature service {name!r} is not declared; there are {sorted(self.services)}"
             )
         return self.services[name]
+
+    def refuse_missing_picks(self) -> None:
+        """Raises FeatureRepoError: a service names a column that its view does not have.
+
+        Feast leaves such a name out in silence.
+        """
+        for name, views in self.services.items():
+            for view in views:
+                known = dict(self.views[view.name].columns)
+                for pick in view.picked:
+                    if pick.column not in known:
+                        raise FeatureRepoError(
+                            f"{pick.file}:{pick.line}: service {name!r} reads {pick.column!r} of "
+                            f"{view.name}, which has no such column{_meant(pick.column, known)}"
+                        )
 
 
 def read_repo(folder: str | Path) -> FeatureRepo:
@@ -195,13 +220,14 @@ class _Module:
 
     def _subscript(self, node: ast.expr, of: Any, index: Any) -> Any:
         """``views["clicks"]``, or in a service ``clicks[["clicks_7d"]]``."""
-        where = f"{self.path}:{node.lineno}"
         if isinstance(of, ViewDeclaration):
-            return _project(of, index, where)
+            return _project(of, index, self.path, node.lineno)
         if isinstance(of, dict) and index in of:
             return of[index]
         if isinstance(of, dict):
-            raise FeatureRepoError(f"{where}: no view {index!r} is declared{_meant(index, of)}")
+            raise FeatureRepoError(
+                f"{self.path}:{node.lineno}: no view {index!r} is declared{_meant(index, of)}"
+            )
         raise self._not_literal(node)
 
     def _not_literal(self, node: ast.expr) -> FeatureRepoError:
@@ -280,15 +306,14 @@ def _meant(name: str, known: Any) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else f"; there are {sorted(known)}"
 
 
-def _project(view: ViewDeclaration, names: list[str], where: str) -> ViewDeclaration:
+def _project(view: ViewDeclaration, names: list[str], file: Path, line: int) -> ViewDeclaration:
+    """A name that the view lacks stays among what was picked: `refuse_missing_picks` tells."""
     types = dict(view.columns)
-    unknown = [name for name in names if name not in types]
-    if unknown:
-        raise FeatureRepoError(
-            f"{where}: feature view {view.name!r} ({view.declared_in}) has no column "
-            f"{unknown[0]!r}{_meant(unknown[0], types)}"
-        )
-    return replace(view, columns=tuple((name, types[name]) for name in names))
+    return replace(
+        view,
+        columns=tuple((name, types[name]) for name in names if name in types),
+        picked=tuple(Pick(name, file, line) for name in names),
+    )
 
 
 def _ignored(*_: Any, **__: Any) -> None:

@@ -52,4 +52,5 @@ class Measures:
             raise TransformError(f"two output columns share a name: {sorted(names)}")
 
     def lineage(self, input_name: str) -> Lineage:
-        return {name: [(input_name, source)] for name, source in self.sources().items()}
+        made_from = {name: [(input_name, source)] for name, source in self.sources().items()}
+        return made_from | ({self.count: []} if self.count else {})  # rows are no column

@@ -45,7 +45,9 @@ def test_specs_and_checks_are_those_of_dagster_dbt(
     daily = everything & daily_ids(manifest)
     ids = daily if is_daily else everything - daily
 
-    specs, checks = asset_specs(ids, manifest=manifest, project=project, translator=TRANSLATOR)
+    specs, checks = asset_specs(
+        ids, manifest=manifest, project=project, translator=TRANSLATOR, columns={}
+    )
 
     theirs, their_checks = build_dbt_specs(
         translator=TRANSLATOR,

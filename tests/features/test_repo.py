@@ -69,7 +69,6 @@ def test_names_from_other_files_are_followed(folder: Path) -> None:
         ('name="n"', 'name="n".upper()', r"views.py:\d+: cannot read `'n'.upper\(\)`"),
         ("dtype=Int64)]", "dtype=Decimal)]", "cannot read `Decimal`"),
         ("source=table", "sauce=table", "source"),
-        ('clicks[["s"]]', 'clicks[["z"]]', "'z'"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_line(
@@ -80,6 +79,18 @@ def test_what_cannot_be_read_is_refused_with_its_line(
 
     with pytest.raises(FeatureRepoError, match=message):
         read_repo(folder)
+
+
+def test_a_service_that_names_a_missing_column_is_refused_with_its_line(folder: Path) -> None:
+    """Not by reading, so that whoever lists the consumers of a column can: Feast says nothing."""
+    (folder / "views.py").write_text(VIEW.replace('clicks[["s"]]', 'clicks[["s", "z"]]'))
+
+    repo = read_repo(folder)
+
+    assert repo.service("some")[0].columns == (("s", "list<float64>"),)
+    assert [pick.column for pick in repo.service("some")[0].picked] == ["s", "z"]
+    with pytest.raises(FeatureRepoError, match=r"views\.py:17: service 'some' reads 'z' of clicks"):
+        repo.refuse_missing_picks()
 
 
 def test_a_view_declared_twice_is_refused(folder: Path) -> None:
