@@ -150,7 +150,10 @@ Lineage = dict[str, list[tuple[str, str]]]
 
 
 def declares_lineage(lineage: Callable[..., Lineage]) -> Callable[[Any], Any]:
-    """Attach a function of the declared parameters that tells where each column comes from."""
+    """Attach a function of the declared parameters that tells where each column comes from.
+
+    All of them, with an empty list where it is no column: whoever names another is refused.
+    """
 
     def attach(transform: Any) -> Any:
         transform.lineage = lineage
