@@ -89,15 +89,13 @@ class Capture:
         assert not unknown, unknown
         anew = set(resync)
         with self.spec.database.connect() as connection, self._alone(connection):
-            require_tables(connection, {t.relation: t.contract.primary_key for t in self.tables})
-            require_publication(
-                connection, self.spec.publication, [table.relation for table in self.tables]
-            )
-            disturbed = 0
-            while True:
+            disturbed, is_done = 0, False
+            while not is_done:
                 try:
-                    self._through(connection, anew, stop, replay_quarantine=replay_quarantine)
-                    break
+                    self._require_prepared(connection)
+                    is_done = self._through(
+                        connection, anew, stop, replay_quarantine=replay_quarantine
+                    )
                 except ConcurrentCommit:
                     continue  # the other writer got through
                 except Disturbed:
@@ -115,7 +113,8 @@ class Capture:
         stop: "threading.Event | None",
         *,
         replay_quarantine: bool,
-    ) -> None:
+    ) -> bool:
+        """Everything once; False where a contract was mended meanwhile, so that it is due again."""
         server = self._look(connection)
         slot = find_slot(connection, self.spec.slot)
         self._note_health(self._health(server, slot))
@@ -141,7 +140,13 @@ class Capture:
             self.report.snapshots += [table.relation for table in lacking]
         fault_point("at_handover")
         until = Until(stop=stop) if stop is not None else Until(lsn=self._wal_end(connection))
-        Streaming(self.spec, self.tables).run(until)
+        return Streaming(self.spec, self.tables).run(until)
+
+    def _require_prepared(self, connection: "Connection") -> None:
+        """As the contracts are now."""
+        keys = {t.relation: t.feed.load_contract()[0].primary_key for t in self.tables}
+        require_tables(connection, keys)
+        require_publication(connection, self.spec.publication, list(keys))
 
     def _undo(self, anew: set[str]) -> None:
         """Unfinished batches that cannot be read again, or need not be."""

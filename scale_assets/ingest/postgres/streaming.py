@@ -49,8 +49,12 @@ class Streaming:
         self._tables = {table.relation: table for table in tables}
         self._last_commit = 0
 
-    def run(self, until: Until) -> None:
-        """Take what commits until then, and acknowledge it."""
+    def run(self, until: Until) -> bool:
+        """Take what commits until then, and acknowledge it.
+
+        Returns False where a contract was mended first: what is not taken yet is for a reading that
+        has opened the tables again.
+        """
         after = behind(self._tables.values())
         with self._stream(after) as stream:
 
@@ -59,12 +63,21 @@ class Streaming:
 
             stream.confirm(after + 1)
             for decoded in self._windows(stream, until, idle=advance):
+                if self._is_between_batches() and self._has_mended_contract():
+                    return False
                 for block in decoded.blocks:
                     self._add(self._tables[block.relation.name], block)
                 self._last_commit = decoded.last_commit or self._last_commit
                 if decoded.is_whole:
                     self._commit(stream)
             advance()
+        return True
+
+    def _is_between_batches(self) -> bool:
+        return not any(table.has_staged for table in self._tables.values())
+
+    def _has_mended_contract(self) -> bool:
+        return any(t.feed.contract_text() != t.contract_text for t in self._tables.values())
 
     def finish(self, table: TableCapture, last: int) -> None:
         """Read an unfinished batch of a table again: all that commits up to ``last``."""

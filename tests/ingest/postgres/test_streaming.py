@@ -127,6 +127,36 @@ def test_followed_until_told_to_stop(
     agree(lake, database)
 
 
+def test_a_contract_mended_while_it_is_followed_judges_what_comes_next(
+    capture: Make, database: Connection, lake: Lake, feeds: list[PostgresChanges],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(streaming, "FLUSH_EVERY_S", 0.05)
+    plans = feeds[0].contract_path
+    mended = plans.read_text()
+    terms = "{name: terms, logicalType: string"
+    short = mended.replace(terms, f"{terms}, logicalTypeOptions: {{maxLength: 2}}")
+    assert short != mended
+    plans.write_text(short)
+    stop = threading.Event()
+    insert = "insert into plans values (%s, 1, %s)"
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(lambda: capture().run(stop=stop))
+        try:
+            database.execute(insert, [1, "ok"])
+            database.execute(insert, [2, "too long"])
+            wait_until(lambda: seen(lake) == [1] and account(lake, feeds[0]).quarantined == 1)
+            plans.write_text(mended.replace("1.0.0", "1.1.0"))
+            database.execute(insert, [3, "as long"])
+            wait_until(lambda: run.done() or seen(lake) == [1, 3])
+        finally:
+            stop.set()
+        report = run.result(timeout=20)
+    assert seen(lake) == [1, 3]
+    assert (report.tables["plans"].num_accepted, report.tables["plans"].num_quarantined) == (2, 1)
+    assert account(lake, feeds[0]).is_exact
+
+
 def seen(lake: Lake) -> list[int]:
     if not lake.exists("raw/plans_changes"):
         return []
