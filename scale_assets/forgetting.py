@@ -53,16 +53,7 @@ def forget_person(
 def scope_of(
     definitions: dg.Definitions, instance: dg.DagsterInstance, settings: Settings
 ) -> Scope:
-    """Everything that the project declares and where it is.
-
-    Raises:
-        ErasureError: The lake is in a store, whose old versions this does not reach yet.
-    """
-    if settings.is_lake_remote:
-        raise ErasureError(
-            f"SCALE_LAKE_ROOT={settings.lake_dir} is in a store; forgetting reaches lakes in a "
-            "folder of this machine only, so nothing was removed"
-        )
+    """Everything that the project declares and where it is."""
     components = declared_components(definitions)
     feeds = [feed for component in components for feed in _feeds(component)]
     views = [
@@ -82,7 +73,7 @@ def scope_of(
             )
 
     return Scope(
-        lake=Lake(settings.lake_dir),
+        lake=Lake(settings.lake_dir, s3=settings.s3),
         feeds=feeds,
         views=views,
         folders=[
@@ -185,8 +176,25 @@ def _beyond(settings: Settings) -> Iterator[OutOfReach]:
     yield OutOfReach(
         what="copies",
         where="outside of the places searched",
-        todo="exported datasets, backups, file-system snapshots and versions that an object store "
-        "keeps are not known here; delete them where they are",
+        todo="exported datasets, backups and file-system snapshots are not known here; delete them "
+        "where they are",
+    )
+    if settings.is_lake_remote:
+        yield from _beyond_the_bucket(settings)
+
+
+def _beyond_the_bucket(settings: Settings) -> Iterator[OutOfReach]:
+    """Older versions of objects in the lake's own bucket are searched and deleted like the rest."""
+    yield OutOfReach(
+        what="what the store made of the bucket's objects",
+        where=settings.lake_dir,
+        todo="replicas in other buckets, backups, and parts of uploads that were never finished are "
+        "not searched; delete them there, and let a lifecycle rule abort unfinished uploads",
+    )
+    yield OutOfReach(
+        what="mirrors of the lake on other machines",
+        where="cache/s3 in the data folder of each",
+        todo="only this machine's was searched; delete the others, they fill again",
     )
 
 

@@ -10,6 +10,8 @@ from scale_assets.erasure.online import found_online
 from scale_assets.erasure.parquet_search import found_in_parquet
 from scale_assets.erasure.person import Feed, Person
 from scale_assets.erasure.scope import Scope
+from scale_assets.lake.files import LOG
+from scale_assets.lake.stored import StoredFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +35,12 @@ def check_scope(scope: Scope, person: Person) -> Checked:
     """Search every file: columns, dictionaries and footers, logs, databases, and plain bytes."""
     num_files, num_bytes = 0, 0
     residues = []
-    for path in _files(scope):
+    for file in _files(scope):
         num_files += 1
-        num_bytes += path.stat().st_size
+        num_bytes += file.path.stat().st_size
         residues += [
-            Residue(path=str(path), where=where)
-            for where in dict.fromkeys(_search(path, scope, person))
+            Residue(path=file.uri, where=where)
+            for where in dict.fromkeys(_search(file, scope, person))
         ]
     if scope.redis_url:
         store, size, found = found_online(scope.redis_url, scope.views, person)
@@ -47,19 +49,25 @@ def check_scope(scope: Scope, person: Person) -> Checked:
     return Checked(num_files=num_files, num_bytes=num_bytes, residues=tuple(residues))
 
 
-def _files(scope: Scope) -> Iterator[Path]:
-    folders = [Path(scope.lake.root), *scope.folders]
-    found = {path.resolve() for folder in folders for path in folder.rglob("*") if path.is_file()}
+def _files(scope: Scope) -> Iterator[StoredFile]:
+    """Those of the lake, then those beside it, each once."""
+    seen = set()
+    for file in scope.lake.stored():
+        seen.add(file.uri)
+        yield file
+    found = {path.resolve() for place in scope.folders for path in place.rglob("*")}
     for database in (scope.online_path, scope.warehouse_path):
         found |= {path.resolve() for path in database.parent.glob(f"{database.name}*")}
-    return iter(sorted(found))
+    for path in sorted(path for path in found if path.is_file() and str(path) not in seen):
+        yield StoredFile(path=path, uri=str(path), name="")
 
 
-def _search(path: Path, scope: Scope, person: Person) -> Iterator[str]:
-    if path.parent.name == "_delta_log":
+def _search(file: StoredFile, scope: Scope, person: Person) -> Iterator[str]:
+    path = file.path
+    if path.parent.name == LOG:
         yield from found_in_log(path, person)
     elif path.suffix == ".parquet":
-        yield from found_in_parquet(path, person, quarantine_of=_feed_of(path, scope))
+        yield from found_in_parquet(path, person, quarantine_of=_feed_of(file, scope))
     elif path == scope.online_path.resolve():
         yield from found_in_sqlite(path, person, scope.views)
     elif path == scope.warehouse_path.resolve():
@@ -75,8 +83,8 @@ def found_in_bytes(path: Path, person: Person) -> Iterator[str]:
         yield f"byte {found.start()}"
 
 
-def _feed_of(path: Path, scope: Scope) -> Feed | None:
+def _feed_of(file: StoredFile, scope: Scope) -> Feed | None:
     for feed in scope.feeds:
-        if path.is_relative_to(Path(scope.lake.uri(feed.quarantine_table)).resolve()):
+        if file.name.startswith(f"{feed.quarantine_table}/"):
             return feed
     return None

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,10 +20,11 @@ from scale_assets.lake.commits import (
     append_staged,
     commit_files,
     retried,
+    written,
 )
+from scale_assets.lake.files import LOG, erase, live_names, log_names, stored_names
 from scale_assets.lake.fit import arrow_schema
 from scale_assets.lake.history import last_metadata
-from scale_assets.lake.parquet_files import write_files
 from scale_assets.lake.publish_marts import FINGERPRINT
 from scale_assets.lake.snapshots import snapshot_dataset
 
@@ -116,28 +115,25 @@ def purge(lake: Lake, table: str, *, refuse_if_busy: Callable[[], None]) -> int:
 
     Files that appear meanwhile stay: another writer may be about to commit them.
     """
-    folder = Path(lake.uri(table))
-    there = {path for path in folder.rglob("*.parquet") if "_delta_log" not in path.parts}
+    handle = lake.open(table)
+    there = {name for name in stored_names(handle) if not name.startswith(f"{LOG}/")}
     refuse_if_busy()
     handle = fence(lake, table)
-    live = {Path(unquote(uri.removeprefix("file://"))) for uri in handle.file_uris()}
-    live |= {Path(uri.removeprefix("file://")) for uri in handle.file_uris()}
+    stale = {name for name in there - live_names(handle) if name.endswith(".parquet")}
     handle.create_checkpoint()
     fault_point("before_purge")
-    stale = there - live
-    for path in sorted(stale):
-        path.unlink(missing_ok=True)
-    _forget_log(folder / "_delta_log", before=int(handle.version()))
+    erase(handle, stale | _old_log(handle))
     return len(stale)
 
 
-def _forget_log(log: Path, *, before: int) -> None:
-    """Delete what tells of versions before the checkpoint: statistics and predicates are in it."""
-    for path in sorted(log.iterdir()):
-        number = path.name[:20]
-        is_old = number.isdigit() and int(number) < before
-        if path.is_file() and (is_old or path.name.endswith(".tmp")):
-            path.unlink(missing_ok=True)
+def _old_log(handle: DeltaTable) -> set[str]:
+    """What tells of versions before the checkpoint: statistics and predicates are in it."""
+    version = int(handle.version())
+    return {
+        f"{LOG}/{name}"
+        for name in log_names(handle)
+        if (name[:20].isdigit() and int(name[:20]) < version) or name.endswith(".tmp")
+    }
 
 
 def _rows_of(handle: DeltaTable, person: Person) -> tuple[str, int]:
@@ -185,10 +181,9 @@ def _said(handle: DeltaTable) -> dict[str, Any]:
 def _replace_all(handle: DeltaTable, rows: pa.Table, *, positions: Mapping[str, int]) -> None:
     schema = arrow_schema(handle)
     partition_by = list(handle.metadata().partition_columns)
-    folder = handle.table_uri.removeprefix("file://")
     commit_files(
         handle,
-        write_files(folder, rows, partition_by=partition_by, schema=schema),
+        written(handle, rows, partition_by=partition_by, schema=schema),
         schema=schema,
         partition_by=partition_by,
         mode="overwrite",

@@ -1,8 +1,9 @@
 """The files of a table as paths on this machine: its own, or the mirror of those in a store."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
@@ -70,6 +71,34 @@ def discard(handle: DeltaTable, names: Sequence[str]) -> None:
     """Delete files that were published and that no commit names."""
     if isinstance(handle, RemoteTable):
         handle.discard(names)
+    for name in names:
+        Path(folder(handle), name).unlink(missing_ok=True)
+
+
+def stored_names(handle: DeltaTable) -> set[str]:
+    """Names of all files where the table is, the log's included, in any version of it or in none."""
+    if isinstance(handle, RemoteTable):
+        return set(handle.list_all())
+    place = Path(folder(handle))
+    return {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
+
+
+def live_names(handle: DeltaTable) -> set[str]:
+    """Names of the snapshot's data files, as ``stored_names`` gives them."""
+    place = handle.place if isinstance(handle, RemoteTable) else folder(handle).rstrip("/")
+    names = {uri.removeprefix("file://").removeprefix(f"{place}/") for uri in handle.file_uris()}
+    return names | {unquote(name) for name in names}
+
+
+def erase(handle: DeltaTable, names: Collection[str]) -> None:
+    """Delete files for good: with the versions that a bucket keeps, and the copies made here.
+
+    Raises:
+        StoreFault: The store keeps one of them.
+    """
+    if isinstance(handle, RemoteTable):
+        handle.erase(names)
+        return
     for name in names:
         Path(folder(handle), name).unlink(missing_ok=True)
 

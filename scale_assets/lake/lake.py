@@ -1,6 +1,6 @@
 """The Delta tables under one root: read as whole snapshots, written in whole commits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,6 +27,7 @@ from scale_assets.lake.merge import merge_rows
 from scale_assets.lake.places import place_of
 from scale_assets.lake.s3 import S3Options
 from scale_assets.lake.snapshots import relation_sql, snapshot_dataset
+from scale_assets.lake.stored import StoredFile
 from scale_assets.lake.widen import plan_evolution, widen
 
 Rows: TypeAlias = pa.Table | pa.RecordBatchReader
@@ -56,6 +57,10 @@ class Lake:
     def tables(self) -> list[str]:
         """Names of all tables below the root, sorted."""
         return self._place.tables()
+
+    def stored(self) -> Iterator[StoredFile]:
+        """Every file below the root whether a table names it or not, its older versions, copies."""
+        return self._place.stored()
 
     def exists(self, table: str) -> bool:
         return self._place.exists(table)

@@ -15,10 +15,12 @@ from pathlib import Path
 from scale_assets.lake.errors import StoreFault
 from scale_assets.lake.s3 import MIB, S3Options
 from scale_assets.lake.uploads import Uploader
+from scale_assets.lake.versions import StoredObject
 
 AT_ONCE = 16
 MAY_BE_OPENED_SECONDS = 12 * 3600
 ROOM_EVERY_SECONDS = 600
+PARTIAL = ".partial"  # ends the name of what is still on its way
 BODY_ATTEMPTS = 4  # a body that breaks off is past what the client repeats by itself
 
 
@@ -66,21 +68,29 @@ class Mirror:
         except (BotoCoreError, ClientError) as error:
             raise StoreFault(f"s3://{self.bucket}/{key}: {error}") from error
 
+    def download(self, found: StoredObject, path: Path) -> None:
+        """Write one object as it is, or the version that is named, past the mirror.
+
+        Raises:
+            StoreFault: It is gone, or the store does not give it.
+        """
+        self._download(found.key, path, version_id=found.version_id)
+
     def _upload(self, key: str, path: Path) -> None:
         self._uploader.upload(path, bucket=self.bucket, key=key)
 
-    def _download(self, key: str, path: Path) -> None:
+    def _download(self, key: str, path: Path, version_id: str | None = None) -> None:
         from botocore.exceptions import (  # type: ignore[import-untyped]
             BotoCoreError,
             ClientError,
         )
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+        partial = path.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
         try:
             for attempt in range(1, BODY_ATTEMPTS + 1):
                 try:
-                    self._stream(key, partial)
+                    self._stream(key, partial, version_id)
                     break
                 except BotoCoreError:
                     if attempt == BODY_ATTEMPTS:
@@ -92,9 +102,12 @@ class Mirror:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _stream(self, key: str, path: Path) -> None:
+    def _stream(self, key: str, path: Path, version_id: str | None) -> None:
         """Write one object; its checksum, where the store has one, is verified at the end."""
-        found = self.client.get_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
+        version = {} if version_id is None else {"VersionId": version_id}
+        found = self.client.get_object(
+            Bucket=self.bucket, Key=key, ChecksumMode="ENABLED", **version
+        )
         with path.open("wb") as file:
             for chunk in found["Body"].iter_chunks(MIB):
                 file.write(chunk)

@@ -13,6 +13,7 @@ from scale_assets.lake.errors import LakeError, StoreFault
 from scale_assets.lake.mirror import Mirror
 from scale_assets.lake.remote import RemoteTable
 from scale_assets.lake.s3 import S3Options, S3Place
+from scale_assets.lake.stored import StoredFile, files_below, files_in_bucket
 
 # A second put under the name must be refused, or two writers overwrite each other's commits.
 PROBE = "_scale/conditional-put"
@@ -37,6 +38,8 @@ class Place(Protocol):
     def create(self, table: str, schema: Schema, partition_by: Sequence[str]) -> DeltaTable: ...
 
     def staging_folder(self, table: str) -> Path: ...
+
+    def stored(self) -> Iterator[StoredFile]: ...
 
 
 def place_of(root: str | Path, s3: S3Options | None) -> Place:
@@ -78,6 +81,9 @@ class LocalFolder:
     def staging_folder(self, table: str) -> Path:
         """On the table's own disk, so that publishing renames instead of copying."""
         return Path(self.uri(table), "_staging")
+
+    def stored(self) -> Iterator[StoredFile]:
+        return files_below(Path(self.root))
 
 
 class Bucket:
@@ -127,6 +133,9 @@ class Bucket:
     def staging_folder(self, table: str) -> Path:
         """On the mirror's disk, and none of the mirror's files."""
         return Path(self.options.cache_dir, "staging", self.place.bucket, self.place.key(table))
+
+    def stored(self) -> Iterator[StoredFile]:
+        return files_in_bucket(self.place, self.mirror)
 
     def require_conditional_put(self) -> None:
         """Refuse a store that overwrites where it was told not to: commits would be lost.

@@ -27,6 +27,9 @@ from scale_assets.ingest.events import EventFeed
 from scale_assets.ingest.file_source import FilesSource
 from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake
+from tests.lake.conftest import s3_options, s3_root
+
+__all__ = ["s3_options", "s3_root"]
 
 GONE, STAYS = 4711, 4712  # two customers; the first one is forgotten
 VISITS = """\
@@ -147,13 +150,13 @@ class Shop:
         return set(self.lake.read(table)["user_id"].to_pylist())
 
 
-def shop_in(root: Path) -> Shop:
+def shop_in(root: Path, lake: Lake | None = None) -> Shop:
     for name, contract in (("visits", VISITS), ("members", MEMBERS)):
         (root / "feeds" / name).mkdir(parents=True)
         (root / f"{name}.odcs.yaml").write_text(contract)
     return Shop(
         root=root,
-        lake=Lake(root / "lake"),
+        lake=lake or Lake(root / "lake"),
         visits=EventFeed(
             name="visits",
             source=FilesSource(root / "feeds" / "visits"),
