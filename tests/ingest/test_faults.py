@@ -81,6 +81,52 @@ def test_killed_and_run_again_gives_the_same_rows(
     assert account(lake, small_batches).is_exact
 
 
+@pytest.mark.fault
+@pytest.mark.parametrize("nth", [1, 2, 3, 4, 5])
+def test_killed_inside_a_checkpoint(lake: Lake, feed: EventFeed, nth: int) -> None:
+    """delta-rs writes one after a commit; here after each, so that the kill meets one."""
+    for number in range(40):
+        events = lines([event(number * 10 + n, 1 + number % 28) for n in range(10)])
+        (folder_of(feed) / f"{number:03}.jsonl").write_bytes(events + b"broken\n")
+    feed = in_batches_of(feed, 500)
+    Ingestion(lake, feed).open()
+    every_commit = {"delta.checkpointInterval": "1"}
+    for table in (feed.table, feed.quarantine_table):
+        lake.open(table).alter.set_table_properties(every_commit)
+
+    killed = start(lake, feed)
+    kill_at_checkpoint(killed, Path(lake.uri(feed.table), "_delta_log"), nth)
+    ingest(lake, feed)
+
+    found = rows(lake, feed.table)
+    assert (len(found), len({row["event_id"] for row in found})) == (400, 400)
+    assert lake.num_rows(feed.quarantine_table) == 40
+    assert account(lake, feed).is_exact
+
+
+def start(lake: Lake, feed: EventFeed) -> subprocess.Popen[bytes]:
+    import pickle
+
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(pickle.dumps((lake.root, feed, 0)))
+    process.stdin.close()
+    return process
+
+
+def kill_at_checkpoint(process: subprocess.Popen[bytes], log: Path, nth: int) -> None:
+    """As soon as the n-th new checkpoint, or what will become one, is seen."""
+    before = checkpoints(log)
+    while len(checkpoints(log) - before) < nth:
+        assert process.poll() is None, "it ended before"
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+def checkpoints(log: Path) -> set[str]:
+    return {path.name for path in log.iterdir() if ".checkpoint." in path.name}
+
+
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "rounds", [pytest.param(15, marks=pytest.mark.fault), pytest.param(100, marks=pytest.mark.slow)]

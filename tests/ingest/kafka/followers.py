@@ -11,13 +11,14 @@ from scale_assets.ingest.follow import Pace
 from scale_assets.lake import Lake
 
 PROGRAM = """
-import pickle, signal, sys, threading
+import os, pickle, signal, sys, threading
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())  # first: the others take seconds when busy
 from scale_assets.ingest.follow import Follower
 from scale_assets.lake import Lake
 root, feed, pace = pickle.loads(sys.stdin.buffer.read())
 print("loaded", flush=True)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads on, and a full pipe would stop it
 Follower(Lake(root), feed, stop=stop, tell=lambda report: None, pace=pace).run()
 """
 ROOT = Path(__file__).resolve().parents[3]
