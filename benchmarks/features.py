@@ -1,0 +1,39 @@
+"""Features: our two Feast plug-ins against Feast's own stores and against code written by hand.
+
+python -m benchmarks.features [--quick] [--only PART] [--json]
+
+Parts: ``offline`` is the point-in-time join (``features_offline.py`` says what is compared).
+"""
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+
+from benchmarks import features_offline
+from benchmarks.measure import Comparison, machine
+
+# A part is handed whether it is to be quick, and gives its comparisons as it has them.
+PARTS: Mapping[str, Callable[[bool], Iterator[Comparison]]] = {
+    "offline": features_offline.compare,
+}
+
+
+def main() -> None:
+    """Print one line per comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="Small tables, three runs.")
+    parser.add_argument("--only", choices=PARTS, help="One part instead of all.")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")  # Feast's own, on import and on every call
+    if options.json:
+        print(json.dumps(machine()))
+    for name, compare in PARTS.items():
+        if options.only in (None, name):
+            for each in compare(options.quick):
+                print(each.as_json() if options.json else each.as_text(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
