@@ -9,7 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 from scale_assets.erasure.forget import check
-from scale_assets.ingest.feed import account, ingest
+from scale_assets.ingest.account import account
+from scale_assets.ingest.ingestion import ingest
 from scale_assets.lake import Lake, S3Options, StoreFault
 from scale_assets.lake.versions import StoredObject, delete_for_good, objects_below
 from tests.erasure.conftest import GONE, STAYS, Shop, fill, json_lines, shop_in, visit
