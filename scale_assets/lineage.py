@@ -81,7 +81,8 @@ def _label(graph: ColumnGraph, column: Column, versions: dict[str, str]) -> str:
         part for part in (graph.kinds.get(column.asset, ""), versions.get(column.asset)) if part
     )
     file = graph.files.get(column.asset, "")
-    return f"[bold]{escape(str(column))}[/bold]  {escape(kind)}  [dim]{escape(file)}[/dim]".rstrip()
+    said = [f"[bold]{escape(str(column))}[/bold]", escape(kind), f"[dim]{escape(file)}[/dim]"]
+    return "  ".join(said if file else said[:2])  # a service is declared in no asset's file
 
 
 def _tree(
