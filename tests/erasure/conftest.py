@@ -113,6 +113,7 @@ class Shop:
     lake: Lake
     visits: EventFeed
     members: ChangeFeed
+    redis_url: str | None = None
 
     @property
     def scope(self) -> Scope:
@@ -133,6 +134,7 @@ class Shop:
             warehouse_path=self.root / "warehouse.duckdb",
             out_of_reach=[OutOfReach(what="source", where="topic", todo="wait")],
             refuse_if_busy=lambda: None,
+            redis_url=self.redis_url,
         )
 
     def deliver(self, feed: EventFeed | ChangeFeed, name: str, data: bytes) -> None:
