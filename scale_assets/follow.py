@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from threading import Event
 from typing import Any, TypeAlias
@@ -22,6 +22,7 @@ from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.revalidate import RevalidationReport, revalidate
 from scale_assets.instance import open_instance
 from scale_assets.lake import Lake
+from scale_assets.live_views import LiveView, views_over
 from scale_assets.settings import Settings
 from scale_assets.signals import stopping_on_signals
 
@@ -100,15 +101,39 @@ class Ingestor:
     def follow(self, feeds: Sequence[Declared], *, pace: Pace, told: Callable[[str], None]) -> None:
         """Follow all of them until SIGTERM or SIGINT; one that fails ends the others.
 
+        Views over their streams are kept up beside them, until what they committed last.
+
         Raises:
             IngestError: A source lost records, or cannot be read on from where its table stands.
         """
-        with stopping_on_signals() as stop, ThreadPoolExecutor(len(feeds)) as pool:
-            running = [pool.submit(self._follow_one, each, stop, pace, told) for each in feeds]
-            wait(running, return_when=FIRST_EXCEPTION)
-            stop.set()
+        committed = Event()  # set once no follower will commit any more
+        views = self._live_views(feeds, committed, pace)
+        num_threads = len(feeds) + len(views)
+        with stopping_on_signals() as stop, ThreadPoolExecutor(num_threads) as pool:
+            followers = [pool.submit(self._follow_one, each, stop, pace, told) for each in feeds]
+            running = [*followers, *(pool.submit(view.run) for view in views)]
+            try:
+                wait(running, return_when=FIRST_COMPLETED)  # none ends unless told, or failing
+                stop.set()
+                wait(followers)
+            finally:
+                committed.set()
             for each in running:
                 each.result()
+
+    def _live_views(self, feeds: Sequence[Declared], stop: Event, pace: Pace) -> list[LiveView]:
+        tables = [feed.feed(self.settings).table for feed in feeds]
+        return [
+            LiveView(
+                view,
+                lake=self.lake,
+                settings=self.settings,
+                stop=stop,
+                tell=self.context.log_event,
+                tell_seconds=pace.report_seconds,
+            )
+            for view in views_over(self.definitions, tables)
+        ]
 
     def _follow_one(
         self, declared: Declared, stop: Event, pace: Pace, told: Callable[[str], None]

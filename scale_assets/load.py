@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from scale_assets.components.feature_views import FeatureViews
     from scale_assets.features.repo import ViewDeclaration
     from scale_assets.features.stores import Backend
+    from scale_assets.features.streaming.declared import StreamingView
+    from scale_assets.lake import Lake
 
 
 def load(
@@ -51,6 +53,8 @@ def _loaded(
     from scale_assets.lake import Lake
 
     lake = Lake(settings.lake_dir, s3=settings.s3 if settings.is_lake_remote else None)
+    if view.stream is not None:
+        return _counted(lake, console, backend, view.stream, rebuild=rebuild)
     now = newest(lake, component.clock.table, component.clock.column)
     with console.working(view.name):
         report = load_view(lake, view, backend, clock=to_micros(now), full=rebuild)
@@ -61,6 +65,23 @@ def _loaded(
         f"{view.name}  version {report.delta_version} ({how})  {report.num_considered:,} considered, "
         f"{report.num_written:,} written, {report.num_removed:,} removed{parts}  "
         f"{report.seconds:.1f} s"
+    )
+
+
+def _counted(
+    lake: "Lake", console: Console, backend: "Backend", view: "StreamingView", *, rebuild: bool
+) -> str:
+    """A view over a stream: its states brought forward, or made anew."""
+    from scale_assets.features.streaming.updater import Updater
+
+    updater = Updater(lake.open(view.table), view, backend)
+    started = time.perf_counter()
+    with console.working(view.name):
+        report = updater.rebuild("asked for") if rebuild else updater.catch_up()
+    how = f"all, {report.rebuilt}" if report.rebuilt else f"{report.num_commits} commits"
+    return (
+        f"{view.name}  version {report.version} ({how})  {report.num_events:,} events counted, "
+        f"{report.num_states:,} states written  {time.perf_counter() - started:.1f} s"
     )
 
 

@@ -18,6 +18,7 @@ DAGSTER_ALLOWED = {
     "scale_assets/cli.py",
     "scale_assets/demo.py",
     "scale_assets/follow.py",
+    "scale_assets/live_views.py",
     "scale_assets/forgetting.py",
     "scale_assets/pipeline.py",
     "scale_assets/instance.py",
@@ -98,6 +99,10 @@ DECLARED_WITH = {
     "scale_assets.features",
     "scale_assets.features.marts",
     "scale_assets.features.repo",
+    "scale_assets.features.streaming",
+    "scale_assets.features.streaming.aggregates",
+    "scale_assets.features.streaming.declared",
+    "scale_assets.features.streaming.keys",
 }
 
 

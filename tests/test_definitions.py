@@ -40,7 +40,11 @@ GROUPS = {
         *("withdrawal_labels", "next_site_labels"),
         *VIEWS,
     },
-    "features": {"feature_registry", *(f"online/{view}" for view in VIEWS)},
+    "features": {
+        "feature_registry",
+        "online/registration_clicks",
+        *(f"online/{view}" for view in VIEWS),
+    },
     "training": {"training/next_site/dataset", "training/withdrawal/dataset"},
     "models": {
         *(f"models/{model}" for model in CANDIDATES),

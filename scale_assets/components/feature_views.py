@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from scale_assets.components.automation import when_inputs_passed_their_checks
 from scale_assets.components.columns import ColumnUse, uses_metadata
+from scale_assets.components.stream_views import stream_asset
 from scale_assets.features.repo import FeatureRepo, FeatureRepoError, ViewDeclaration, read_repo
 from scale_assets.resources import LakeResource, SettingsResource
 
@@ -71,7 +72,7 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
         return dg.Definitions(
             assets=[
                 self._registry(folder, repo),
-                *(self._online(view, _picks(repo, view)) for view in repo.views.values()),
+                *(self._kept_online(view, _picks(repo, view)) for view in repo.views.values()),
             ],
             asset_checks=[
                 self._freshness(repo.views[name], timedelta(days=days))
@@ -105,6 +106,22 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             )
 
         return feature_registry
+
+    def _kept_online(self, view: ViewDeclaration, picks: list[ColumnUse]) -> dg.AssetsDefinition:
+        if view.stream is None:
+            return self._online(view, picks)
+        return stream_asset(
+            view,
+            key=online_key(view.name),
+            deps=[table_key(view.source.table), REGISTRY],
+            group_name=self.group,
+            owners=self.owners,
+            metadata={
+                "dagster/column_schema": _column_schema(view),
+                "dagster/column_lineage": view_lineage(view),
+                **uses_metadata(names=picks),
+            },
+        )
 
     def _online(self, view: ViewDeclaration, picks: list[ColumnUse]) -> dg.AssetsDefinition:
         clock = self.clock
@@ -196,18 +213,23 @@ def table_key(table: str) -> dg.AssetKey:
 
 
 def view_lineage(view: ViewDeclaration) -> dg.TableColumnLineage:
-    """Join keys and features each come from the column of that name in the view's table."""
+    """Each column comes from that of its name in the view's table, or is made of events there."""
     table = table_key(view.source.table)
     names = [*view.join_keys, *(name for name, _ in view.columns)]
-    return dg.TableColumnLineage({name: [dg.TableColumnDep(table, name)] for name in names})
+    sources = {name: [name] for name in names} if view.stream is None else view.stream.sources
+    return dg.TableColumnLineage(
+        {name: [dg.TableColumnDep(table, source) for source in sources[name]] for name in names}
+    )
 
 
 def _picks(repo: FeatureRepo, view: ViewDeclaration) -> list[ColumnUse]:
     """The view's columns that services name, and what the view itself reads besides features."""
     table, key = table_key(view.source.table), online_key(view.name)
-    times = [view.source.feature_time, *([view.source.known_at] if view.source.known_at else [])]
+    read = [view.source.feature_time, *([view.source.known_at] if view.source.known_at else [])]
+    if view.stream is not None:
+        read = list(dict.fromkeys(name for each in view.stream.sources.values() for name in each))
     return [
-        *(ColumnUse(table, name, str(view.declared_in)) for name in times),
+        *(ColumnUse(table, name, str(view.declared_in)) for name in read),
         *(
             ColumnUse(key, pick.column, f"{pick.file}:{pick.line}")
             for views in repo.services.values()

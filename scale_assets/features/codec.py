@@ -149,6 +149,10 @@ class Layout:
                     raise CodecError(f"column {name!r}: {value!r} is not a {kind}") from error
             raise
 
+    def values_at(self, data: bytes, now: int) -> dict[str, Any]:  # noqa: ARG002
+        """Unpacked values, which are the same at any instant."""
+        return self.decode(data).values
+
     def decode(self, data: bytes) -> FeatureRow:
         """Unpack one value; the inverse of ``encode`` bit for bit.
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from scale_assets.features.codec import FIXED, Layout
+from scale_assets.features.layouts import AnyLayout
 from scale_assets.features.stores.base import OnlineStoreError
+from scale_assets.features.streaming.states import StateLayout
 
 
 class MatrixPlan:
@@ -23,7 +25,12 @@ class MatrixPlan:
         self.dtype = _dtype(layout, self.runs)
 
     def fill(
-        self, packed: Sequence[bytes], values_NC: np.ndarray, times_N2: np.ndarray, rows: Any
+        self,
+        packed: Sequence[bytes],
+        values_NC: np.ndarray,
+        times_N2: np.ndarray,
+        rows: Any,
+        now: int,  # noqa: ARG002 # packed values do not depend on it
     ) -> None:
         """Put the values into ``rows`` of the arrays; nulls stay as the arrays have them."""
         size = self.layout.tail_start
@@ -52,12 +59,38 @@ class MatrixPlan:
         return null_NC
 
 
+class StatePlan:
+    """The same of states over a stream's events, whose windows end at ``now``."""
+
+    def __init__(self, layout: StateLayout, columns: tuple[str, ...]) -> None:
+        self.layout = layout
+        numbers = {name for name, kind in layout.columns if kind in FIXED}
+        self.columns = [(at, name) for at, name in enumerate(columns) if name in numbers]
+
+    def fill(
+        self,
+        packed: Sequence[bytes],
+        values_NC: np.ndarray,
+        times_N2: np.ndarray,
+        rows: Any,
+        now: int,
+    ) -> None:
+        """Put the values into ``rows`` of the arrays; nulls are NaN."""
+        states_E = self.layout.unpack(packed)
+        times_N2[rows] = np.column_stack((states_E["feature_time"], states_E["known_at"]))
+        found = self.layout.values(states_E, np.full(len(states_E), now))
+        for at, name in self.columns:
+            values_NC[rows, at] = np.array(found[name], dtype=values_NC.dtype)  # None is NaN
+
+
 @lru_cache(maxsize=256)
-def matrix_plan(layout: Layout, columns: tuple[str, ...]) -> MatrixPlan:
+def matrix_plan(layout: AnyLayout, columns: tuple[str, ...]) -> MatrixPlan | StatePlan:
+    if isinstance(layout, StateLayout):
+        return StatePlan(layout, columns)
     return MatrixPlan(layout, columns)
 
 
-def require_numbers(layout: Layout, columns: Sequence[str]) -> None:
+def require_numbers(layout: AnyLayout, columns: Sequence[str]) -> None:
     """Raises OnlineStoreError for a column that is not there, or not a number."""
     kinds = _kinds(layout)
     for name in columns:
@@ -69,7 +102,7 @@ def require_numbers(layout: Layout, columns: Sequence[str]) -> None:
 
 
 @lru_cache(maxsize=256)
-def _kinds(layout: Layout) -> dict[str, str]:
+def _kinds(layout: AnyLayout) -> dict[str, str]:
     return dict(layout.columns)
 
 

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,9 @@ from scale_assets.errors import ScaleError
 from scale_assets.features.asof import AsOfView, connect, join_as_of, latest_rows
 from scale_assets.features.codec import to_micros
 from scale_assets.features.reader import quoted
+from scale_assets.features.streaming.declared import StreamingView, stream_of_tags
+from scale_assets.features.streaming.historical import StreamColumns, with_streams
+from scale_assets.features.streaming.keys import JoinKey
 from scale_assets.lake import Lake, S3Options
 
 
@@ -153,13 +157,20 @@ class LakeOfflineStore(OfflineStore):
         views = [
             _as_of_view(view, feature_refs, relations, full_feature_names=full_feature_names)
             for view in feature_views
+            if stream_of_tags(view.tags) is None
+        ]
+        streams = [
+            _stream_columns(view, stream, feature_refs, relations, full=full_feature_names)
+            for view in feature_views
+            if (stream := stream_of_tags(view.tags)) is not None
         ]
         hide = settings.backfills == "hidden" or bool(options.get("filter_by_created_timestamp"))
 
         def run(connection: duckdb.DuckDBPyConnection, *, with_times: bool) -> pa.Table:
-            return join_as_of(
+            joined = join_as_of(
                 connection, entities, views, time=time, hide_backfills=hide, with_times=with_times
             )
+            return with_streams(connection, joined, streams, time=time, with_times=with_times)
 
         return LakeRetrievalJob(
             run,
@@ -295,8 +306,7 @@ def _as_of_view(
 ) -> AsOfView:
     source = view.batch_source
     original = {mapped: name for name, mapped in (source.field_mapping if source else {}).items()}
-    prefix = view.projection.name_to_use()
-    wanted = [ref.split(":", 1)[1] for ref in feature_refs if ref.split(":", 1)[0] == prefix]
+    wanted = _wanted(view, feature_refs)
     alias = view.projection.name_alias or view.projection.name
     renamed = view.projection.join_key_map
     return AsOfView(
@@ -314,6 +324,35 @@ def _as_of_view(
         known_at=source.created_timestamp_column or None,
         ttl=view.ttl or None,
     )
+
+
+def _stream_columns(
+    view: FeatureView,
+    stream: StreamingView,
+    feature_refs: list[str],
+    relations: _Relations,
+    *,
+    full: bool,
+) -> StreamColumns:
+    alias = view.projection.name_alias or view.projection.name
+    renamed = view.projection.join_key_map
+    keys = tuple(
+        JoinKey(renamed.get(key.name, key.name), key.template) for key in stream.columns.keys
+    )
+    return StreamColumns(
+        view=replace(stream, columns=replace(stream.columns, keys=keys)),
+        events=relations.select(view.batch_source),
+        features=tuple(
+            (name, f"{alias}__{name}" if full else name) for name in _wanted(view, feature_refs)
+        ),
+        alias=alias,
+    )
+
+
+def _wanted(view: FeatureView, feature_refs: list[str]) -> list[str]:
+    """Names of the features that are asked of this view."""
+    prefix = view.projection.name_to_use()
+    return [ref.split(":", 1)[1] for ref in feature_refs if ref.split(":", 1)[0] == prefix]
 
 
 def _arrow(frame: pd.DataFrame) -> pa.Table:

@@ -15,9 +15,12 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import SecretStr
 
 from scale_assets.features.codec import CodecError, Layout, entity_key, to_micros
+from scale_assets.features.layouts import AnyLayout
 from scale_assets.features.reader import OnlineReader, OnlineRow
 from scale_assets.features.response import ViewAnswer, add_answer
 from scale_assets.features.stores import Backend, Clock, PackedRow, Put, open_backend
+from scale_assets.features.streaming.declared import stream_of_tags
+from scale_assets.features.streaming.states import StateLayout
 from scale_assets.features.values import codec_type, from_proto, to_proto
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
@@ -56,6 +59,11 @@ class PackedOnlineStore(OnlineStore):
         progress: Callable[[int], Any] | None,
     ) -> None:
         layout = layout_of(table)
+        if isinstance(layout, StateLayout):
+            raise CodecError(
+                f"view {table.name} follows the events of a stream, so that no value can be pushed "
+                f"to it; add an event to {table.batch_source.name} instead"
+            )
         rows = [_packed(layout, row) for row in data]
         backend = self._backend(config)
         with backend.atomically():
@@ -177,8 +185,11 @@ class PackedOnlineStore(OnlineStore):
         return OnlineReader(self._backend(config))
 
 
-def layout_of(table: FeatureView) -> Layout:
-    """The packed layout of a Feast view."""
+def layout_of(table: FeatureView) -> AnyLayout:
+    """What the store keeps of a Feast view."""
+    stream = stream_of_tags(table.tags)
+    if stream is not None:
+        return StateLayout(stream.aggregates)
     return Layout(tuple((field.name, codec_type(table, field)) for field in table.features))
 
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scale_assets.features.codec import (
-    Layout,
     adapted,
     from_micros,
     schema_of,
     times_of,
     to_micros,
 )
+from scale_assets.features.layouts import AnyLayout
 from scale_assets.features.matrix import matrix_plan, require_numbers
 from scale_assets.features.stores import Backend, Clock, OnlineStoreError, ViewInfo, open_backend
 from scale_assets.features.stores.sqlite import quoted
@@ -108,11 +108,12 @@ class OnlineReader:
         require_numbers(info.layout, wanted)
         values_NC = np.full((len(keys), len(wanted)), np.nan, dtype)
         times_N2 = np.full((len(keys), 2), -1, dtype=np.int64)
+        now = self._now(found.clock)
         present = [(n, data) for n, data in enumerate(found.values[view]) if data is not None]
         for layout, rows, packed in self._by_layout(present, len(keys)):
             plan = matrix_plan(layout, wanted)
-            plan.fill(packed, values_NC, times_N2, rows)
-        return self._aged(values_NC, times_N2, info.ttl, self._now(found.clock))
+            plan.fill(packed, values_NC, times_N2, rows, now)
+        return self._aged(values_NC, times_N2, info.ttl, now)
 
     def views(self) -> Mapping[str, ViewInfo]:
         return self.backend.views()
@@ -141,21 +142,24 @@ class OnlineReader:
         age = max(now - feature_time, 0) * MICROSECOND
         is_expired = view.ttl is not None and age > view.ttl
         return OnlineRow(
-            values={} if is_expired else self.values(view.layout, data),
+            values={} if is_expired else self.values(view.layout, data, now),
             feature_time=from_micros(feature_time),
             known_at=from_micros(known_at),
             age=age,
             is_expired=is_expired,
         )
 
-    def values(self, current: Layout, data: bytes) -> dict[str, Any]:
-        """Unpack a value into the columns of a layout, whichever layout it was written with."""
+    def values(self, current: AnyLayout, data: bytes, now: int) -> dict[str, Any]:
+        """Read a value into the columns of a layout, whichever layout it was written with.
+
+        Windows over a stream's events end at ``now``, microseconds.
+        """
         schema = schema_of(data)
         if schema == current.schema:
-            return current.decode(data).values
+            return current.values_at(data, now)
         # Written under another schema, before or after ours: our columns, where it has them.
         written = self.backend.layout(schema)
-        values = written.decode(data).values
+        values = written.values_at(data, now)
         kinds = dict(written.columns)
         return {
             name: adapted(values[name], kinds[name], kind) if name in kinds else None
@@ -164,7 +168,7 @@ class OnlineReader:
 
     def _by_layout(
         self, present: list[tuple[int, bytes]], num_rows: int
-    ) -> list[tuple[Layout, Any, list[bytes]]]:
+    ) -> list[tuple[AnyLayout, Any, list[bytes]]]:
         """Values of one layout together, with the rows that they fill."""
         by_schema: dict[bytes, tuple[list[int], list[bytes]]] = {}
         for row, data in present:

@@ -2,7 +2,8 @@
 
 Importing Feast takes 5-15 seconds, and definitions must load fast. The files are parsed, never run:
 a declaration is an assignment of a literal call, such as ``clicks = FeatureView(name="clicks", ...)``
-or ``views = dbt_views("../dbt_project", entities=[user])`` for views that dbt models declare.
+or ``views = dbt_views("../dbt_project", entities=[user])`` for views that dbt models declare, and
+``stream_views("streams.yml", entities=[user])`` for those over streams.
 The ``apply`` step compares what was read here with what Feast itself loaded.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 from scale_assets.errors import ScaleError
 from scale_assets.features.marts import mart_views
+from scale_assets.features.streaming.declared import StreamingView, declared_streams
 
 _TYPES = {
     "Bool": "bool",
@@ -61,6 +63,7 @@ class ViewDeclaration:
     ttl: timedelta | None
     source: SourceDeclaration
     declared_in: Path | None = field(default=None, compare=False)
+    stream: StreamingView | None = None  # of a view over a stream's events
     picked: tuple["Pick", ...] = field(default=(), compare=False)  # by name, in a service
 
 
@@ -157,7 +160,7 @@ class _Module:
         """Every assigned Feast object; other assignments are read only where one refers to them."""
         declared: list[Any] = []
         for value in self._assigned.values():
-            if isinstance(value, ast.Call) and self._called(value) in (*_BUILDERS, _DBT_VIEWS):
+            if isinstance(value, ast.Call) and self._called(value) in (*_BUILDERS, *_FAMILIES):
                 found = self._evaluate(value, modules)
                 declared.extend(found.values() if isinstance(found, dict) else [found])
         return declared
@@ -191,7 +194,7 @@ class _Module:
                 return name  # ValueType.STRING: the member's name
             case ast.Call(args=args, keywords=keywords) if self._called(node) in (
                 *_CALLS,
-                _DBT_VIEWS,
+                *_FAMILIES,
             ):
                 named = {k.arg: self._evaluate(k.value, modules) for k in keywords if k.arg}
                 arguments = [self._evaluate(argument, modules) for argument in args]
@@ -211,8 +214,8 @@ class _Module:
     def _call(self, node: ast.Call, arguments: list[Any], named: dict[str, Any]) -> Any:
         called = self._called(node)
         try:
-            if called == _DBT_VIEWS:
-                return _dbt_views(self.path.parent, *arguments, **named)
+            if called in _FAMILIES:
+                return _FAMILIES[called](self.path.parent, *arguments, **named)
             made = _CALLS[called](*arguments, **named)
         except (TypeError, KeyError, AttributeError) as error:
             raise FeatureRepoError(f"{self.path}:{node.lineno}: {error}") from error
@@ -300,6 +303,34 @@ def _dbt_views(
     return views
 
 
+def _stream_views(
+    folder: Path, file: str, *, entities: list[EntityDeclaration]
+) -> dict[str, ViewDeclaration]:
+    """The views over streams that a file declares; its path is from the repository's folder."""
+    join_keys = {entity.name: entity.join_keys for entity in entities}
+    views = {}
+    for declared in declared_streams(folder / file):
+        keys = join_keys.get(declared.entity, ())
+        if len(keys) != 1:
+            raise FeatureRepoError(
+                f"{declared.path}: entity {declared.entity!r} must be one with one join key; "
+                f"{folder} gives {join_keys}"
+            )
+        stream = declared.of(keys[0])
+        views[stream.name] = ViewDeclaration(
+            name=stream.name,
+            join_keys=keys,
+            columns=tuple(stream.aggregates.types.items()),
+            ttl=None,
+            source=SourceDeclaration(
+                stream.table, stream.columns.event_time, stream.columns.received_at
+            ),
+            declared_in=declared.path,
+            stream=stream,
+        )
+    return views
+
+
 def _meant(name: str, known: Any) -> str:
     """What to try instead of a name that is not there."""
     near = get_close_matches(name, list(known), n=3)
@@ -320,7 +351,11 @@ def _ignored(*_: Any, **__: Any) -> None:
     """A part that says nothing about columns, such as DeltaFormat()."""
 
 
-_DBT_VIEWS = "dbt_views"  # of feature_repo/dbt_views.py; given the folder that it is called in
+# Of feature_repo/dbt_views.py and stream_views.py; given the folder that they are called in.
+_FAMILIES: dict[str, Callable[..., dict[str, ViewDeclaration]]] = {
+    "dbt_views": _dbt_views,
+    "stream_views": _stream_views,
+}
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "Entity": _entity,
     "FileSource": _source,

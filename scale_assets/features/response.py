@@ -43,7 +43,7 @@ def add_answer(response: Any, answer: ViewAnswer, names: Sequence[str], *, prefi
         feature_time, _ = times_of(data)
         time = Timestamp(seconds=feature_time // SECOND_US, nanos=feature_time % SECOND_US * 1000)
         is_expired = answer.ttl is not None and answer.now - feature_time > answer.ttl / MICROSECOND
-        found = {} if is_expired else answer.reader.values(layout, data)
+        found = {} if is_expired else answer.reader.values(layout, data, answer.now)
         for column, name in enumerate(names):
             value = found.get(name)
             status = FieldStatus.PRESENT if value is not None else FieldStatus.NULL_VALUE

@@ -34,9 +34,19 @@ class FilesSource(Source):
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
+        with self._connected(FilesReading) as reading:
+            yield reading
+
+    @contextmanager
+    def following(self) -> Iterator[Reading]:
+        with self._connected(FollowedFiles) as reading:
+            yield reading
+
+    @contextmanager
+    def _connected(self, kind: "type[FilesReading]") -> Iterator[Reading]:
         with ThreadPoolExecutor(1) as digests:
             try:
-                yield FilesReading(self.folder, digests)
+                yield kind(self.folder, digests)
             finally:
                 digests.shutdown(wait=False, cancel_futures=True)
 
@@ -62,7 +72,20 @@ class FilesReading(Reading):
     def __init__(self, folder: Path, digests: Executor) -> None:
         super().__init__()
         self.folder = folder
-        self.files = [identify(path, digests=digests) for path in list_files(folder)]
+        self._digests = digests
+        self._identified: dict[tuple[str, int, int], FeedFile] = {}  # by name, size and time
+        self.files = self._found()
+
+    def _found(self) -> list[FeedFile]:
+        found = {}
+        for path in list_files(self.folder):
+            stat = path.stat()
+            as_it_is = (path.name, stat.st_size, stat.st_mtime_ns)
+            found[as_it_is] = self._identified.get(as_it_is) or identify(
+                path, digests=self._digests
+            )
+        self._identified = found
+        return list(found.values())
 
     def pieces(self, taken: Positions, *, max_bytes: int) -> Iterator[Piece]:
         self.broken.clear()
@@ -91,6 +114,14 @@ class FilesReading(Reading):
 
     def acknowledge(self, taken: Positions) -> None:
         """Files stay where they are: whoever delivers them may delete what was taken."""
+
+
+class FollowedFiles(FilesReading):
+    """The files that are there whenever it is asked; what did not change is not read again."""
+
+    def pieces(self, taken: Positions, *, max_bytes: int) -> Iterator[Piece]:
+        self.files = self._found()
+        yield from super().pieces(taken, max_bytes=max_bytes)
 
 
 def next_line(taken: Positions, file: FeedFile) -> int:

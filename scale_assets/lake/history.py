@@ -92,6 +92,21 @@ def files_changed_since(handle: DeltaTable, version: int) -> FileChanges | None:
     return FileChanges(list(added), list(removed))
 
 
+def changes_of_commits_after(handle: DeltaTable, version: int) -> dict[int, FileChanges] | None:
+    """What each later commit did to rows, in order; None where the log lacks one of them."""
+    commits = _commits_from(handle, version + 1)
+    if commits is None:
+        return None
+    found = {}
+    for number, commit in enumerate(commits, start=version + 1):
+        changed = [
+            (kind, unquote(action["path"])) for kind, action in _actions_in(handle, [commit])
+        ]
+        added, removed = ([path for kind, path in changed if kind == k] for k in ("add", "remove"))
+        found[number] = FileChanges(added, removed)
+    return found
+
+
 def _paths(handle: DeltaTable) -> list[str]:
     return list(pa.table(handle.get_add_actions())["path"].to_pylist())
 
@@ -110,10 +125,14 @@ def partitions_changed_since(handle: DeltaTable, version: int | None) -> list[Pa
 
 def _data_actions(handle: DeltaTable, first: int) -> Iterator[tuple[str, dict[str, Any]]] | None:
     """Adds and removes of rows by commits from ``first`` on; None where the log lacks one."""
+    commits = _commits_from(handle, first)
+    return None if commits is None else _actions_in(handle, commits)
+
+
+def _commits_from(handle: DeltaTable, first: int) -> list[str] | None:
+    """Names of the log's files up to the handle's version; None where it lacks one."""
     commits = [commit_name(number) for number in range(first, handle.version() + 1)]
-    if not set(commits) <= set(log_names(handle)):
-        return None
-    return _actions_in(handle, commits)
+    return commits if set(commits) <= set(log_names(handle)) else None
 
 
 def _actions_in(handle: DeltaTable, commits: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:

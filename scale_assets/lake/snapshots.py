@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 
-def snapshot_dataset(handle: DeltaTable) -> "ds.Dataset":
-    """One snapshot as an Arrow dataset: filters prune partitions, absent columns read as null.
+def snapshot_dataset(handle: DeltaTable, files: Sequence[str] | None = None) -> "ds.Dataset":
+    """One snapshot, or some files of it, as an Arrow dataset; absent columns read as null.
+
+    Filters prune partitions.
 
     delta-rs's own ``to_pyarrow_dataset`` fails on partition values that folders must encode.
     """
     import pyarrow.dataset as ds  # brings pandas, which loading the definitions does without
 
     schema = arrow_schema(handle)
-    files = local_files(handle)
+    files = local_files(handle) if files is None else files
     if not files:
         return ds.dataset(schema.empty_table())
     partitioning = ds.HivePartitioning(
@@ -33,7 +35,7 @@ def snapshot_dataset(handle: DeltaTable) -> "ds.Dataset":
         segment_encoding="uri",
     )
     return ds.dataset(
-        files,
+        list(files),
         schema=schema,
         format="parquet",
         partitioning=partitioning,

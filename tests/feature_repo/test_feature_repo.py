@@ -108,4 +108,6 @@ def test_imports_only_feast_and_what_reads_yaml() -> None:
             if line.startswith(("import ", "from "))
         ]
         own = {file.stem for file in path.parent.glob("*.py")}
-        assert set(imported) <= {"feast", "datetime", "pathlib", "typing", "yaml"} | own, path.name
+        assert set(imported) <= {"feast", "datetime", "json", "pathlib", "typing", "yaml"} | own, (
+            path.name
+        )

@@ -11,8 +11,11 @@ import pytest
 
 from scale_assets.lake import ConcurrentCommit, Lake, LakeError, MissingTable
 from scale_assets.lake.commits import append, commit_files
+from scale_assets.lake.files import paths_here
 from scale_assets.lake.fit import arrow_schema
+from scale_assets.lake.history import changes_of_commits_after
 from scale_assets.lake.parquet_files import write_files
+from scale_assets.lake.snapshots import snapshot_dataset
 from scale_assets.lake.transactions import transactions
 
 FIRST, SECOND, THIRD = date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 3)
@@ -249,6 +252,35 @@ def test_partitions_changed_since_a_version_are_those_that_got_rows(lake: Lake) 
 
     assert lake.partitions_changed_since("raw/x", version) == [{"event_date": "2013-01-03"}]
     assert len(lake.partitions_changed_since("raw/x", None)) == 2
+
+
+def test_commits_tell_what_each_of_them_added(lake: Lake) -> None:
+    for number, day in enumerate((SECOND, THIRD)):
+        rows = events(number, day=day).append_column("of", pa.array(["a b/c"]))
+        lake.append_once("raw/x", rows, positions={"s": number + 1}, partition_by=["of"])
+    lake.open("raw/x").optimize.compact()
+    handle = lake.open("raw/x")
+
+    found = changes_of_commits_after(handle, handle.version() - 3) or {}
+
+    assert list(found) == [handle.version() - n for n in (2, 1, 0)]
+    first, second, compacted = found.values()
+    assert (compacted.added, compacted.removed) == ([], [])
+    read = [
+        snapshot_dataset(handle, paths_here(handle, each.added)).to_table()
+        for each in (first, second)
+    ]
+    assert [rows["of"].to_pylist() for rows in read] == [["a b/c"], ["a b/c"]]
+    assert read[1].select(["id"]).equals(events(1, day=THIRD).select(["id"]))
+
+
+def test_a_log_that_is_cut_off_does_not_tell_what_was_added(lake: Lake) -> None:
+    for number in range(3):
+        lake.append_once("n", pa.table({"id": [number]}), positions={"s": number + 1})
+    handle = lake.open("n")
+    (Path(handle.table_uri.removeprefix("file://")) / "_delta_log" / f"{1:020}.json").unlink()
+    assert changes_of_commits_after(handle, 0) is None
+    assert list(changes_of_commits_after(handle, 1) or {}) == [2, 3]
 
 
 def test_a_missing_table_is_named(lake: Lake) -> None:

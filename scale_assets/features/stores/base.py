@@ -9,7 +9,9 @@ from enum import StrEnum
 from typing import Literal, NamedTuple, Self
 
 from scale_assets.errors import ScaleError
-from scale_assets.features.codec import Layout, is_loaded, times_of
+from scale_assets.features.codec import is_loaded, schema_of, times_of
+from scale_assets.features.layouts import AnyLayout
+from scale_assets.features.streaming.states import counted_of
 
 # What a value's age is measured against: now, or the newest known time written, where a world is
 # replayed.
@@ -52,7 +54,7 @@ class Progress:
 class ViewInfo:
     """What the store knows of a view; ttl None never expires."""
 
-    layout: Layout
+    layout: AnyLayout
     ttl: timedelta | None
 
 
@@ -69,6 +71,7 @@ class Put(StrEnum):
     PUSH = "push"  # unless it is older: a stream's or Feast's
     ADD = "add"  # if it is newer: rows that the lake has more than it had
     FOLLOW = "follow"  # always, except for a newer push: the lake's latest row as it is now
+    COUNT = "count"  # unless it has counted a later commit: a state over a stream's events
 
 
 class Outcome(NamedTuple):
@@ -112,7 +115,7 @@ class Backend(ABC):
         """The declared views; a change may take seconds to be seen."""
 
     @abstractmethod
-    def layout(self, schema: int) -> Layout:
+    def layout(self, schema: int) -> AnyLayout:
         """The layout of a schema id. Every id that was ever declared stays known.
 
         Raises:
@@ -130,7 +133,7 @@ class Backend(ABC):
     # ---------------------------------------------------------------- writing
 
     @abstractmethod
-    def declare(self, view: str, layout: Layout, *, ttl: timedelta | None) -> None:
+    def declare(self, view: str, layout: AnyLayout, *, ttl: timedelta | None) -> None:
         """Make a view known; a changed layout takes effect for values written from now on."""
 
     @abstractmethod
@@ -191,14 +194,14 @@ def replaces(offered: bytes, stored: bytes | None, how: Put) -> bool | None:
         return True
     if offered[1:] == stored[1:]:  # the first byte tells who wrote it; the lake's word is kept
         return is_loaded(offered) and not is_loaded(stored)
+    if how is Put.COUNT:
+        return schema_of(offered) != schema_of(stored) or counted_of(offered) >= counted_of(stored)
     new, old = times_of(offered), times_of(stored)
-    if how is Put.PUSH:
+    if how is Put.PUSH or not is_loaded(stored):
         return new >= old
-    if is_loaded(stored):
-        if how is Put.ADD:
-            return None if new == old else new > old
-        return True
-    return new >= old
+    if how is Put.ADD and new == old:
+        return None
+    return how is Put.FOLLOW or new > old
 
 
 def undeclared(view: str, views: Iterable[str], where: str) -> OnlineStoreError:

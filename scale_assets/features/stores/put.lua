@@ -1,5 +1,5 @@
 -- Writes each value that may replace the stored one, in the words of base.replaces.
--- KEYS: of values. ARGV: "push", "add" or "follow"; microseconds after its feature_time at which
+-- KEYS: of values. ARGV: "push", "add", "follow" or "count"; microseconds after its feature_time at which
 -- a value goes, or ""; then one value per key.
 -- Returns how many were written, then the positions of values that are neither older nor newer.
 local how, keep = ARGV[1], tonumber(ARGV[2])
@@ -13,6 +13,10 @@ local function replaces(offered, stored)
     if not stored then return true end
     if string.sub(offered, 2) == string.sub(stored, 2) then
         return is_loaded(offered) and not is_loaded(stored)
+    end
+    if how == 'count' then
+        if string.sub(offered, 2, 9) ~= string.sub(stored, 2, 9) then return true end
+        return (struct.unpack('<i8', offered, 26)) >= (struct.unpack('<i8', stored, 26))
     end
     local new_time, new_known = struct.unpack('<i8i8', offered, 10)
     local old_time, old_known = struct.unpack('<i8i8', stored, 10)

@@ -18,7 +18,7 @@ from redis import RedisError
 from redis.crc import key_slot
 from redis.exceptions import NoScriptError
 
-from scale_assets.features.codec import Layout
+from scale_assets.features.layouts import AnyLayout, parse_layout
 from scale_assets.features.stores.base import (
     Backend,
     Clock,
@@ -57,7 +57,7 @@ class RedisBackend(Backend):
         self._prefix = f"{self.address.namespace}:{{"
         self._meta = f"{self.address.namespace}.meta{{{self.address.namespace}}}:"
         self._clock_key = f"{self._meta}clock"
-        self._layouts: dict[int, Layout] = {}
+        self._layouts: dict[int, AnyLayout] = {}
         self._views: tuple[float, dict[str, ViewInfo]] = (float("-inf"), {})
 
     @cached_property
@@ -117,7 +117,7 @@ class RedisBackend(Backend):
             pipe.hgetall(f"{self._meta}schemas")
             declared, schemas = pipe.execute()
         for schema, text in schemas.items():
-            self._layouts.setdefault(int(schema, 16), Layout.parse(text.decode()))
+            self._layouts.setdefault(int(schema, 16), parse_layout(text.decode()))
         views = {}
         for view, text in declared.items():
             found = json.loads(text)
@@ -126,13 +126,13 @@ class RedisBackend(Backend):
         self._views = (time.monotonic(), views)
         return views
 
-    def layout(self, schema: int) -> Layout:
+    def layout(self, schema: int) -> AnyLayout:
         if schema not in self._layouts:
             with self._errors():
                 text = self.client.hget(f"{self._meta}schemas", f"{schema:016x}")
             if text is None:
                 raise unknown_schema(schema, self.where)
-            self._layouts[schema] = Layout.parse(text.decode())
+            self._layouts[schema] = parse_layout(text.decode())
         return self._layouts[schema]
 
     def keys(self, view: str) -> Iterator[list[str]]:
@@ -155,7 +155,7 @@ class RedisBackend(Backend):
 
     # ---------------------------------------------------------------- writing
 
-    def declare(self, view: str, layout: Layout, *, ttl: timedelta | None) -> None:
+    def declare(self, view: str, layout: AnyLayout, *, ttl: timedelta | None) -> None:
         if "}" in view:
             raise OnlineStoreError(f"view {view!r}: a name with '}}' cannot be kept in Redis")
         schema = f"{layout.schema:016x}"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from scale_assets.features.codec import Layout
+from scale_assets.features.layouts import AnyLayout, parse_layout
 from scale_assets.features.stores.base import (
     Backend,
     Clock,
@@ -49,7 +49,7 @@ class SqliteBackend(Backend):
         self.path = Path(path).absolute()
         self.where = str(self.path)
         self._local = threading.local()
-        self._layouts: dict[int, Layout] = {}
+        self._layouts: dict[int, AnyLayout] = {}
 
     def close(self) -> None:
         """Close this thread's connections; others close with their threads."""
@@ -108,19 +108,19 @@ class SqliteBackend(Backend):
         if cached is None or cached[0] != version:
             query = "select view, layout, ttl from scale_views join scale_schemas using (schema)"
             found = {
-                view: ViewInfo(Layout.parse(layout), _duration(ttl))
+                view: ViewInfo(parse_layout(layout), _duration(ttl))
                 for view, layout, ttl in self._reading.execute(query)
             }
             cached = self._local.views = (version, found)
         return cached[1]
 
-    def layout(self, schema: int) -> Layout:
+    def layout(self, schema: int) -> AnyLayout:
         if schema not in self._layouts:
             query = "select layout from scale_schemas where schema = ?"
             row = self._reading.execute(query, (f"{schema:016x}",)).fetchone()
             if row is None:
                 raise unknown_schema(schema, self.where)
-            self._layouts[schema] = Layout.parse(row[0])
+            self._layouts[schema] = parse_layout(row[0])
         return self._layouts[schema]
 
     def keys(self, view: str) -> Iterator[list[str]]:
@@ -138,7 +138,7 @@ class SqliteBackend(Backend):
 
     # ---------------------------------------------------------------- writing
 
-    def declare(self, view: str, layout: Layout, *, ttl: timedelta | None) -> None:
+    def declare(self, view: str, layout: AnyLayout, *, ttl: timedelta | None) -> None:
         schema = f"{layout.schema:016x}"
         with self._transaction() as connection:
             connection.execute(
