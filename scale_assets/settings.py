@@ -82,6 +82,11 @@ class Settings(BaseSettings):
         description="What a feature's age is measured against: the newest time in the data, since "
         "history is replayed; or now, where events are live.",
     )
+    feature_engine: Literal["duckdb", "spark"] = Field(
+        default="duckdb",
+        description="What joins feature histories to training rows: DuckDB on this machine, or "
+        "Spark, where they are larger than it.",
+    )
     spark_master: str = Field(default="local[*]", description="Spark master URL.")
     spark_driver_memory: str = Field(
         default="3g", description="Heap of the Spark driver, as Spark writes it."
@@ -338,6 +343,7 @@ class Settings(BaseSettings):
             "SCALE_WAREHOUSE_PATH": str(self.warehouse_path),
             "SCALE_ONLINE_STORE": self.online_store,
             "SCALE_ONLINE_STORE_CLOCK": self.online_store_clock,
+            "SCALE_FEATURE_ENGINE": self.feature_engine,
             "SCALE_FEATURE_REGISTRY_PATH": str(self.feature_registry_path),
             "SCALE_LAKE_ROOT": self.lake_dir,
             "SCALE_LAKE_S3": json.dumps(asdict(self.s3)) if self.is_lake_remote else "",

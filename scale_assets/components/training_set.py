@@ -1,6 +1,7 @@
 """A training set declared in YAML: which labels or events, which features, which split."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,8 @@ from pydantic import Field, model_validator
 from scale_assets.components.feature_views import REGISTRY, table_key
 from scale_assets.components.training_columns import sequence_columns, tabular_columns
 from scale_assets.features.repo import ViewDeclaration, read_repo
-from scale_assets.resources import LakeResource, SettingsResource
+from scale_assets.resources import LakeResource, SettingsResource, SparkResource
+from scale_assets.settings import load_settings
 
 if TYPE_CHECKING:
     from scale_assets.features.dataset import Check
@@ -133,6 +135,7 @@ class TrainingSet(dg.Component, dg.Resolvable, dg.Model):
         repo_folder = context.project_root / self.repo
         views = read_repo(repo_folder).service(self.feature_service)
         checks = _TABULAR_CHECKS if self.tabular else _SEQUENCE_CHECKS
+        on_spark = self.tabular is not None and load_settings().feature_engine == "spark"
 
         @dg.multi_asset(
             name="__".join(self.key.path),
@@ -141,16 +144,23 @@ class TrainingSet(dg.Component, dg.Resolvable, dg.Model):
                 dg.AssetCheckSpec(name, asset=self.key, blocking=True, description=description)
                 for name, description in checks.items()
             ],
+            pool="spark" if on_spark else None,
         )
         def training_set(
-            context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
+            context: dg.AssetExecutionContext,
+            lake: LakeResource,
+            settings: SettingsResource,
+            spark: SparkResource,
         ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
             from scale_assets.features.dataset import NotEnoughHistory, replaced_folder
 
             settings.values.apply()
             folder = settings.values.training_dir / self.name / "dataset"
             try:
-                with replaced_folder(folder) as staged:
+                with (
+                    spark.step() if on_spark else nullcontext(),  # which the offline store finds
+                    replaced_folder(folder) as staged,
+                ):
                     built = self._build(lake, repo_folder, views, staged)
                     for check in built.checks:
                         yield _result(check, self.key)

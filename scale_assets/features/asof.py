@@ -20,6 +20,8 @@ from scale_assets.features.reader import quoted
 if TYPE_CHECKING:
     import duckdb
 
+    from scale_assets.features.spark_asof import SparkHistories
+
 FEW_ROWS_PER_ENTITY = 4
 """Up to here a hash join of rows and history beats sorting both for an ASOF join."""
 _MAX_MICROS = 1 << 61  # 70,000 years: a longer ttl is none, and would overflow
@@ -65,6 +67,7 @@ def join_as_of(
     time: str,
     hide_backfills: bool = True,
     with_times: bool = False,
+    spark: "SparkHistories | None" = None,
 ) -> pa.Table:
     """Return every entity row once, in order, with the views' columns as known at ``time``.
 
@@ -77,6 +80,7 @@ def join_as_of(
         time=time,
         hide_backfills=hide_backfills,
         with_times=with_times,
+        spark=spark,
     )
     return connection.sql(query).to_arrow_table()
 
@@ -89,6 +93,7 @@ def store_join(
     time: str,
     hide_backfills: bool = True,
     with_times: bool = False,
+    spark: "SparkHistories | None" = None,
 ) -> str:
     """Join into temporary tables, which spill to disk; returns the SELECT of the result.
 
@@ -99,6 +104,7 @@ def store_join(
         time: Column of the entity rows; naive times are UTC.
         hide_backfills: False makes rows visible from their feature_time on, however late they came.
         with_times: Add "<view>__feature_time" and "<view>__known_at" of the rows that were used.
+        spark: Where given, Spark joins the histories, and only what it found comes here.
 
     Raises:
         AsOfJoinError: A key or time column is missing or of another type than the view's, or two
@@ -110,7 +116,11 @@ def store_join(
     tables = ["entity_rows"]
     for position, view in enumerate(views):
         match = f"match_{position}"
-        _ViewJoin(connection, view, rows, hide_backfills=hide_backfills).store(match)
+        join = _ViewJoin(connection, view, rows, hide_backfills=hide_backfills)
+        if spark is None:
+            join.store(match)
+        else:
+            join.store_found(match, spark)
         tables.append(match)
         outputs += [
             f"{match}._{number} as {quoted(name)}" for number, (_, name) in enumerate(view.columns)
@@ -197,6 +207,23 @@ class _ViewJoin:
             # Some history rows share key and feature_time.
             self._connection.execute(f"create or replace temp table {match} as {self._untied()}")
 
+    def store_found(self, match: str, spark: "SparkHistories") -> None:
+        """The same table, of what Spark found."""
+        known = " and ".join(f"{name} is not null" for name in ["_time", *self._keys])
+        keyed = f"select * from ({self._keyed_entities()}) where {known}"
+        found = spark.matches(
+            self._view,
+            self._connection.sql(keyed).to_arrow_table(),
+            hide_backfills=self._hide_backfills,
+        )
+        self._connection.register("spark_found", found)
+        self._connection.execute(
+            f"create or replace temp table {match} as select entity_rows._row,"
+            " spark_found.* exclude (_row) from entity_rows left join spark_found using (_row)"
+            " order by entity_rows._row"
+        )
+        self._connection.unregister("spark_found")
+
     def _best_by_hash(self, entities: str) -> str:
         """The newest visible feature_time per entity row, among all of its entity's."""
         return (
@@ -261,6 +288,7 @@ class _ViewJoin:
         )
 
     def _keyed_entities(self) -> str:
+        """_row, _time, and the keys in the history's types."""
         kinds = self._kinds()
         keys = [
             f"{self._same_type(key, source, kinds)} as {name}"

@@ -98,7 +98,7 @@ class FeatureRepo:
         """
         for name, views in self.services.items():
             for view in views:
-                known = dict(self.views[view.name].columns)
+                known = dict(self.views.get(view.name, view).columns)
                 for pick in view.picked:
                     if pick.column not in known:
                         raise FeatureRepoError(

@@ -10,7 +10,6 @@ or a ``Rewrite`` when other partitions change with them. Nothing is written here
 stages the rows and publishes them in one commit.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -21,9 +20,6 @@ from scale_assets.errors import ScaleError
 if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
-
-# Files listed for one snapshot say nothing about rows deleted or columns renamed beside them.
-UNREADABLE_FEATURES = {"deletionVectors", "columnMapping"}
 
 
 class TransformError(ScaleError):
@@ -70,10 +66,12 @@ class Snapshot:
         self._spark = spark
         self._delta = lake.open(table)
         self.version = self._delta.version()
-        features = set(self._delta.protocol().reader_features or ()) & UNREADABLE_FEATURES
+        from scale_assets.lake.spark_rows import unreadable
+
+        features = unreadable(self._delta)
         if features:
             raise TransformError(
-                f"table {table} uses {sorted(features)}, which Spark would ignore when it reads "
+                f"table {table} uses {features}, which Spark would ignore when it reads "
                 "the files; rewrite the table without them"
             )
 
@@ -108,31 +106,11 @@ class Snapshot:
 
     def read(self, dates: DateRange | None = None) -> "DataFrame":
         """Rows with the types that Delta declares; no file, no row, but every column."""
-        from pyspark.sql.types import StructType
+        from scale_assets.lake.files import local_files
+        from scale_assets.lake.spark_rows import spark_rows
 
-        from scale_assets.lake.files import folder, local_files
-
-        schema = StructType.fromJson(json.loads(self._delta.schema().to_json()))
         files = local_files(self._delta, file_pruning_predicate=self._within(dates))
-        if not files:
-            return self._spark.createDataFrame([], schema)
-        base = folder(self._delta)
-        rows = self._spark.read.schema(schema).option("basePath", base).parquet(*files)
-        for column, spelled in self._respelled_values().items():
-            rows = rows.replace(spelled, subset=[column])
-        return rows
-
-    def _respelled_values(self) -> dict[str, dict[str, str]]:
-        """Per partition column, what Spark makes of a folder name: the value that it stands for.
-
-        Spark unescapes folder names byte by byte, so that the text "\u00e9" comes back as two letters.
-        """
-        spelled: dict[str, dict[str, str]] = {}
-        for values in self._delta.partitions():
-            for column, value in values.items():
-                if isinstance(value, str) and not value.isascii():
-                    spelled.setdefault(column, {})[value.encode().decode("latin-1")] = value
-        return spelled
+        return spark_rows(self._spark, self._delta, files)
 
     def require(self, columns: Mapping[str, list[str]]) -> None:
         """Refuse parameters (name: columns) that name columns which this table lacks."""

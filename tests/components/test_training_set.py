@@ -14,7 +14,7 @@ import pytest
 
 from scale_assets.components.training_set import TrainingSet
 from scale_assets.lake import Lake
-from scale_assets.resources import LakeResource, SettingsResource
+from scale_assets.resources import LakeResource, SettingsResource, SparkResource
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Feast's own
 
@@ -82,7 +82,7 @@ STORE = """
 project: shop
 provider: local
 registry: {registry_type: sql, path: "sqlite:///${SCALE_FEATURE_REGISTRY_PATH}"}
-offline_store: {type: scale_assets.features.offline.LakeOfflineStore, lake_root: "${SCALE_LAKE_ROOT}"}
+offline_store: {type: scale_assets.features.offline.LakeOfflineStore, lake_root: "${SCALE_LAKE_ROOT}", engine: "${SCALE_FEATURE_ENGINE}"}
 online_store: {type: scale_assets.features.online.PackedOnlineStore, address: "${SCALE_ONLINE_STORE}"}
 entity_key_serialization_version: 3
 """
@@ -175,7 +175,13 @@ class Project:
         )
         return dg.materialize(
             list(defs.assets),
-            resources={"lake": LakeResource(root=self.lake.root), "settings": SettingsResource()},
+            resources={
+                "lake": LakeResource(root=self.lake.root),
+                "settings": SettingsResource(),
+                "spark": SparkResource(
+                    master="local[2]", driver_memory="1g", scratch_dir=str(self.root / "spark")
+                ),
+            },
             raise_on_error=False,
         )
 
@@ -252,6 +258,34 @@ def test_two_runs_are_equal_byte_for_byte(project: Project) -> None:
     assert project.build(TABULAR).success
     assert project.bytes() == first
     assert list(project.folder.parent.iterdir()) == [project.folder]
+
+
+@pytest.mark.usefixtures("spark")
+def test_spark_joins_it_to_the_same_bytes(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scale_assets.features.spark_asof import SparkHistories
+
+    joined = []
+    matches = SparkHistories.matches
+    monkeypatch.setattr(
+        SparkHistories,
+        "matches",
+        lambda self, view, *rows, **how: (
+            joined.append(view.name) or matches(self, view, *rows, **how)
+        ),
+    )
+    project.fill()
+    project.apply()
+    project.build(TABULAR)
+    first = project.bytes()
+    assert joined == []
+
+    monkeypatch.setenv("SCALE_FEATURE_ENGINE", "spark")
+
+    assert project.build(TABULAR).success
+    assert project.bytes() == first
+    assert joined == ["visits"]
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_a_user_of_feast_applies_it_where_it_stands(repo: FeatureRepo, tmp_path:
         "SCALE_LAKE_S3": "",
         "SCALE_ONLINE_STORE": str(tmp_path / "online.db"),
         "SCALE_ONLINE_STORE_CLOCK": "data",
+        "SCALE_FEATURE_ENGINE": "duckdb",
         "SCALE_FEATURE_REGISTRY_PATH": str(tmp_path / "registry.db"),
     }
     done = subprocess.run(

@@ -251,8 +251,6 @@ def test_entity_rows_without_one_time_are_refused(world: World) -> None:
 
     with pytest.raises(OfflineStoreError, match="one time column"):
         world.store.get_historical_features("select 'a' as user_id", ["visits:clicks"])
-    with pytest.raises(OfflineStoreError, match="entity_df"):
-        world.store.get_historical_features(None, ["visits:clicks"], start_date=START)
 
 
 def test_a_saved_dataset_comes_back(world: World) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from scale_assets.features.asof import AsOfJoinError
 from scale_assets.features.codec import CodecError
+from scale_assets.features.offline_job import OfflineStoreError
 from scale_assets.features.registry import apply_repo, open_store
 from scale_assets.features.repo import read_repo
 from scale_assets.features.stores import open_backend
@@ -135,6 +136,24 @@ def test_a_service_of_both_kinds_tells_the_times_of_each(world: World) -> None:
     assert (row["visits__level"], row["live__clicks_1h"]) == (3, 11)
     assert row["live__feature_time"] == START + 5 * MINUTE
     assert row["live__known_at"] == START + 50 * MINUTE
+
+
+@pytest.mark.usefixtures("spark")
+def test_beside_views_that_spark_joins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = world.store.get_feature_service("both_v1")
+    expected = world.store.get_historical_features(asked(50, 10), service).to_arrow()
+    monkeypatch.setattr(world.store.config.offline_store, "engine", "spark")
+
+    found = world.store.get_historical_features(asked(50, 10), service).to_arrow()
+
+    assert found.equals(expected)
+    assert found["level"].to_pylist() == [3, 3]
+    assert found["clicks_1h"].to_pylist() == [11, 1]
+
+
+def test_a_range_of_times_is_refused(world: World) -> None:
+    with pytest.raises(OfflineStoreError, match=r"'live'.*give entity_df"):
+        world.store.get_historical_features(features=["live:clicks_1h"], start_date=START)
 
 
 def test_online_is_equal_to_history_at_the_same_instant(world: World) -> None:
