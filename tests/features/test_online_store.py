@@ -187,7 +187,7 @@ def test_both_sides_of_a_rolling_change_read_each_other(backend: Backend, addres
     assert new.values == {"score": 0.25, "visits": 3, "clicks": 8.0}
     np.testing.assert_array_equal(matrix.values_NC, [[np.nan, 0.5], [3, 0.25]])
     layout = old_views["clicks"].layout
-    assert old_reader.values(layout, data) == {"clicks": None, "score": 0.25, "sites": None}
+    assert old_reader.values(layout, data, now=1) == {"clicks": None, "score": 0.25, "sites": None}
 
 
 def test_what_is_missing_is_named(backend: Backend) -> None:
