@@ -82,6 +82,9 @@ class Layout:
     def slots(self) -> struct.Struct:
         return struct.Struct("<" + "".join(FIXED.get(kind, "I") for _, kind in self.columns))
 
+    def __hash__(self) -> int:
+        return self.schema  # computed once; the thin reader looks a plan up by its layout each time
+
     @cached_property
     def is_fixed(self) -> bool:
         """Whether every value has the same number of bytes."""

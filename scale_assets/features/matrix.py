@@ -90,20 +90,16 @@ def matrix_plan(layout: AnyLayout, columns: tuple[str, ...]) -> MatrixPlan | Sta
     return MatrixPlan(layout, columns)
 
 
-def require_numbers(layout: AnyLayout, columns: Sequence[str]) -> None:
+@lru_cache(maxsize=256)
+def require_numbers(layout: AnyLayout, columns: tuple[str, ...]) -> None:
     """Raises OnlineStoreError for a column that is not there, or not a number."""
-    kinds = _kinds(layout)
+    kinds = dict(layout.columns)
     for name in columns:
         kind = kinds.get(name)
         if kind is None:
             raise OnlineStoreError(f"column {name!r} is not in the view; it has {list(kinds)}")
         if kind not in FIXED:
             raise OnlineStoreError(f"column {name!r} is a {kind}, not a number; use read()")
-
-
-@lru_cache(maxsize=256)
-def _kinds(layout: AnyLayout) -> dict[str, str]:
-    return dict(layout.columns)
 
 
 def _present(layout: Layout, columns: tuple[str, ...]) -> list[tuple[int, int]]:

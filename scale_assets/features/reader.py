@@ -1,6 +1,6 @@
 """Thin reader of the online store: a backend and the codec, neither Feast nor pandas."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -106,11 +106,12 @@ class OnlineReader:
         info = self.backend.views()[view]
         wanted = tuple(columns)
         require_numbers(info.layout, wanted)
-        values_NC = np.full((len(keys), len(wanted)), np.nan, dtype)
-        times_N2 = np.full((len(keys), 2), -1, dtype=np.int64)
+        values_NC = np.empty((len(keys), len(wanted)), dtype)
+        values_NC.fill(np.nan)  # np.full takes several times as long for one row
+        times_N2 = np.empty((len(keys), 2), dtype=np.int64)
+        times_N2.fill(-1)
         now = self._now(found.clock)
-        present = [(n, data) for n, data in enumerate(found.values[view]) if data is not None]
-        for layout, rows, packed in self._by_layout(present, len(keys)):
+        for layout, rows, packed in self._by_layout(found.values[view]):
             plan = matrix_plan(layout, wanted)
             plan.fill(packed, values_NC, times_N2, rows, now)
         return self._aged(values_NC, times_N2, info.ttl, now)
@@ -167,25 +168,18 @@ class OnlineReader:
         }
 
     def _by_layout(
-        self, present: list[tuple[int, bytes]], num_rows: int
-    ) -> list[tuple[AnyLayout, Any, list[bytes]]]:
+        self, values: list[bytes | None]
+    ) -> Iterator[tuple[AnyLayout, Any, list[bytes]]]:
         """Values of one layout together, with the rows that they fill."""
-        by_schema: dict[bytes, tuple[list[int], list[bytes]]] = {}
-        for row, data in present:
-            rows, packed = by_schema.setdefault(data[1:9], ([], []))
-            rows.append(row)
-            packed.append(data)
-        found = []
-        for rows, packed in by_schema.values():
-            is_whole = len(rows) == num_rows  # the common case: no row is addressed by its number
-            found.append(
-                (
-                    self.backend.layout(schema_of(packed[0])),
-                    slice(None) if is_whole else rows,
-                    packed,
-                )
-            )
-        return found
+        packed = [data for data in values if data is not None]
+        schemas = {data[1:9] for data in packed}
+        if len(schemas) == 1 and len(packed) == len(values):
+            yield self.backend.layout(schema_of(packed[0])), slice(None), packed
+            return  # the common case: no row is addressed by its number
+        for schema in schemas:
+            places = [n for n, data in enumerate(values) if data and data[1:9] == schema]
+            alike = [data for data in packed if data[1:9] == schema]
+            yield self.backend.layout(schema_of(alike[0])), places, alike
 
     @staticmethod
     def _aged(
@@ -198,5 +192,6 @@ class OnlineReader:
             is_expired_N = np.zeros(len(age_N), dtype=bool)
         else:
             is_expired_N = age_N > ttl // MICROSECOND
-            values_NC[is_expired_N] = np.nan
+            if is_expired_N.any():
+                values_NC[is_expired_N] = np.nan
         return FeatureMatrix(values_NC, feature_time_N, known_at_N, age_N, is_expired_N)

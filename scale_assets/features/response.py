@@ -15,6 +15,9 @@ from scale_assets.features.values import to_proto
 
 MICROSECOND = timedelta(microseconds=1)
 SECOND_US = 1_000_000
+# Looked up once: an attribute of the enum costs as much as making a value.
+NOT_FOUND, PRESENT = FieldStatus.NOT_FOUND, FieldStatus.PRESENT
+NULL_VALUE, OUTSIDE_MAX_AGE = FieldStatus.NULL_VALUE, FieldStatus.OUTSIDE_MAX_AGE
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def add_answer(response: Any, answer: ViewAnswer, names: Sequence[str], *, prefi
     """Append one vector per feature: values, statuses and times by row."""
     layout = Layout(tuple(answer.kinds.items()))
     values = [[Value()] * answer.num_rows for _ in names]
-    statuses = [[FieldStatus.NOT_FOUND] * answer.num_rows for _ in names]
+    statuses = [[NOT_FOUND] * answer.num_rows for _ in names]
     times = [Timestamp()] * answer.num_rows
     for data, rows in zip(answer.packed, answer.indexes, strict=True):
         if data is None:
@@ -46,9 +49,9 @@ def add_answer(response: Any, answer: ViewAnswer, names: Sequence[str], *, prefi
         found = {} if is_expired else answer.reader.values(layout, data, answer.now)
         for column, name in enumerate(names):
             value = found.get(name)
-            status = FieldStatus.PRESENT if value is not None else FieldStatus.NULL_VALUE
+            status = PRESENT if value is not None else NULL_VALUE
             if is_expired:
-                status = FieldStatus.OUTSIDE_MAX_AGE
+                status = OUTSIDE_MAX_AGE
             proto = to_proto(value, answer.kinds[name])
             for row in rows:
                 values[column][row] = proto
