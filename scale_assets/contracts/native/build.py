@@ -44,5 +44,5 @@ def build() -> Path | None:
 
 if __name__ == "__main__":
     sys.stdout.write(
-        f"{build() or 'no C compiler: lines are read without it, at half the speed'}\n"
+        f"{build() or 'no C compiler: lines are read without it, more slowly'}\n"
     )
