@@ -12,7 +12,6 @@ Beside it 40 history rows and 10 entity rows for each of 5,000 entities, the sha
 
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.features_world import OfflineWorld, Shape
-from benchmarks.measure import Comparison, run_measured
+from benchmarks.measure import Comparison, run_measured, scratch_folder
 
 DUCKDB_GOAL, DASK_GOAL = 4.0, 8.0
 HAND_GOAL, HAND_LATE_GOAL = 1.25, 2.0
@@ -34,13 +33,13 @@ def compare(quick: bool) -> Iterator[Comparison]:
     size, repeats = (0.1, 3) if quick else (1.0, 5)
     one = Shape(num_entities=int(50_000 * size), labels=1, num_rows=int(200_000 * size))
     many = Shape(num_entities=int(5_000 * size), labels=10, num_rows=int(200_000 * size))
-    with tempfile.TemporaryDirectory() as folder:
-        prompt = OfflineWorld.made(Path(folder) / "prompt", one)
+    with scratch_folder() as folder:
+        prompt = OfflineWorld.made(folder / "prompt", one)
         yield from against_all(prompt, "without backfills", HAND_GOAL, repeats)
-        late = OfflineWorld.made(Path(folder) / "late", one.with_late(0.2))
+        late = OfflineWorld.made(folder / "late", one.with_late(0.2))
         yield from against_all(late, "with backfills", HAND_LATE_GOAL, repeats)
         for share, goal in ((0.0, HAND_GOAL), (0.2, HAND_LATE_GOAL)):
-            world = OfflineWorld.made(Path(folder) / f"many-{share}", many.with_late(share))
+            world = OfflineWorld.made(folder / f"many-{share}", many.with_late(share))
             yield against_hand(world, f"10 rows per entity, {share:.0%} late", goal, repeats)
     yield from ten_times(one, repeats)
 
@@ -75,11 +74,11 @@ def by_hand(name: str, seconds: dict[str, float], goal: float) -> Comparison:
 def ten_times(shape: Shape, repeats: int) -> Iterator[Comparison]:
     """Time and memory of ten times the rows, with DuckDB's memory bounded by the store's setting."""
     seconds: dict[str, list[float]] = {"small": [], "large": []}
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         worlds = {
-            "small": OfflineWorld.made(Path(folder) / "small", shape, memory_limit=MEMORY_LIMIT),
+            "small": OfflineWorld.made(folder / "small", shape, memory_limit=MEMORY_LIMIT),
             "large": OfflineWorld.made(
-                Path(folder) / "large", shape.times(GROWTH), memory_limit=MEMORY_LIMIT
+                folder / "large", shape.times(GROWTH), memory_limit=MEMORY_LIMIT
             ),
         }
         for _ in range(repeats):

@@ -10,7 +10,6 @@ import io
 import random
 import statistics
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -24,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from redis import Redis, RedisError
 
-from benchmarks.measure import Comparison
+from benchmarks.measure import Comparison, scratch_folder
 from scale_assets.demo import free_port
 from scale_assets.features.loading import load_view
 from scale_assets.features.reader import OnlineReader
@@ -67,8 +66,8 @@ entity_key_serialization_version: 3
 def compare(quick: bool) -> Iterator[Comparison]:
     """Loads first, so that there is something to read."""
     num_rows, rounds, reads = (5_000, 3, 40) if quick else (50_000, 5, 200)
-    with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as port:
-        stage = Stage(Path(folder), port, num_rows)
+    with scratch_folder() as folder, redis_server(folder) as port:
+        stage = Stage(folder, port, num_rows)
         yield from stage.loads(rounds)
         stage.precompute()
         for num_keys, goal in SDK_GOALS.items():

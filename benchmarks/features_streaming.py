@@ -7,7 +7,6 @@ beside it, all in one process; each file holds a registration of its own, and wh
 """
 
 import json
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ def compare(quick: bool) -> Iterator[Comparison]:
     """The rate, then the freshness."""
     view = read_repo(ROOT / "feature_repo").views["registration_clicks"].stream
     assert view is not None
-    with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as port:
+    with scratch_folder() as folder, redis_server(folder) as port:
         with open_backend(f"redis://127.0.0.1:{port}/1") as backend:
             yield _rate(view, backend, num_commits=5 if quick else 25)
         with open_backend(f"redis://127.0.0.1:{port}/2") as backend:

@@ -14,7 +14,9 @@ from tests.serving.collector.server import Server, free_port, wait_until_up
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "collector"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-VARIES = re.compile(r"\d+\.\d s|1\.[\w-]{4}$", re.MULTILINE)  # times, and pseudonyms
+VARIES = re.compile(
+    r"\d+\.\d s|1\.[\w-]{4}$|\d{4}-\d\d-\d\d", re.MULTILINE
+)  # times, pseudonyms, dates
 ALLOWED_SUFFIXES = {".yaml", ".toml", ".md", ".html"}
 
 

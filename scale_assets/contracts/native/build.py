@@ -43,6 +43,4 @@ def build() -> Path | None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(
-        f"{build() or 'no C compiler: lines are read without it, more slowly'}\n"
-    )
+    sys.stdout.write(f"{build() or 'no C compiler: lines are read without it, more slowly'}\n")
