@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import prometheus_client  # noqa: F401 # before Feast, which makes it keep all counters of a process in files
 import pytest
 from hypothesis import settings
 

@@ -41,6 +41,13 @@ def lines(events: Iterable[dict[str, Any]]) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in events)
 
 
+def put(path: Path, text: str) -> None:
+    """Write a file that a follower may read at any moment, whole at once."""
+    written = path.with_suffix(".new")
+    written.write_text(text)
+    written.replace(path)
+
+
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
     return Lake(tmp_path / "lake")

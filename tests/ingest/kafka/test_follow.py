@@ -41,9 +41,9 @@ def following(lake: Lake, feed: EventFeed, tell: Callable[[IngestReport], None])
     finally:
         stop.set()
         thread.join(60)
+        if failed:  # it is why the block waited in vain
+            raise failed[0]
     assert not thread.is_alive()
-    if failed:
-        raise failed[0]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:

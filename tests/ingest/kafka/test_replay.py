@@ -15,7 +15,7 @@ from scale_assets.ingest.kafka.avro import AvroValues
 from scale_assets.ingest.kafka.registry import Registry
 from scale_assets.ingest.revalidate import Revalidation, revalidate
 from scale_assets.lake import Lake
-from tests.ingest.conftest import CONTRACT, ids, rows
+from tests.ingest.conftest import CONTRACT, ids, put, rows
 from tests.ingest.kafka.conftest import with_source
 from tests.ingest.kafka.mock import send, values
 from tests.ingest.kafka.registry import registry
@@ -38,7 +38,7 @@ def test_key_headers_time_and_partition_stay(
     ingest(lake, kafka_feed)
     refused = {row["_source_file"]: row for row in rows(lake, kafka_feed.quarantine_table)}
     assert len(refused) == 2
-    kafka_feed.contract_path.write_text(WITH_COLOR)
+    put(kafka_feed.contract_path, WITH_COLOR)
 
     assert revalidate(lake, kafka_feed).num_accepted == 2
 
@@ -116,7 +116,7 @@ def test_beside_a_follower_everything_is_taken_once(
     with following(lake, kafka_feed, reports.append):
         send(broker, topic, values([1000]))
         wait_for(lambda: lake.num_rows(kafka_feed.table) == 1)
-        kafka_feed.contract_path.write_text(WITH_COLOR)
+        put(kafka_feed.contract_path, WITH_COLOR)
         for first in range(40, 160, 20):
             send(broker, topic, values(range(first, first + 20), color="red"), partition=first % 4)
             if first % 40 == 0:
@@ -139,7 +139,7 @@ def test_a_follower_finishes_the_move_of_a_replay_that_died(
     with following(lake, kafka_feed, lambda _: None):
         send(broker, topic, values([2]))
         wait_for(lambda: ids(lake) == ["e2"])
-        kafka_feed.contract_path.write_text(WITH_COLOR)
+        put(kafka_feed.contract_path, WITH_COLOR)
         wait_for(lambda: lake.num_rows("contracts/views") == 2)
         with monkeypatch.context() as patch:
             patch.setattr(Revalidation, "_settled", _dying_after_a_move())

@@ -20,6 +20,7 @@ from scale_assets.ingest.postgres.server import find_slot
 from scale_assets.ingest.postgres.spec import CaptureSpec
 from scale_assets.ingest.source import Piece
 from scale_assets.lake import Lake
+from tests.ingest.conftest import put
 from tests.ingest.postgres.conftest import agree, changes
 
 Connection = psycopg.Connection[Any]
@@ -228,7 +229,7 @@ def test_what_was_set_aside_can_be_judged_again(
     """The quarantine's lines give exactly the rows that a laxer contract would have taken."""
     lax, feed = feeds[0].contract_path.read_text(), feeds[0]
     strict = lax.replace("name: terms, logicalType: string", "name: terms, logicalType: integer")
-    feed.contract_path.write_text(strict)
+    put(feed.contract_path, strict)
     capture().run()
     database.execute("insert into plans values (1, 10, repeat('ä', 5000)), (2, 20, 'b')")
     database.execute("update plans set price = 11, id = 5 where id = 1")
@@ -236,7 +237,7 @@ def test_what_was_set_aside_can_be_judged_again(
     quarantine = lake.read(feed.quarantine_table).sort_by("_position")
     assert quarantine["rule"].to_pylist() == ["wrong_type"] * 2  # the moved row has no terms
 
-    feed.contract_path.write_text(lax)
+    put(feed.contract_path, lax)
     contract, _ = feed.load_contract()
     piece = Piece(
         place="again", records=quarantine["raw"].to_pylist(), first_position=0,
