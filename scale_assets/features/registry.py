@@ -1,5 +1,6 @@
 """Feast's registry: applies the repository and compares it with what ``repo`` read from source."""
 
+import fcntl
 import importlib
 import sys
 import threading
@@ -29,40 +30,65 @@ class Applied:
 
 
 def open_store(folder: Path) -> "FeatureStore":
-    """The Feast store of a repository; its settings' variables must be in the environment."""
+    """The Feast store of a repository; its settings' variables must be in the environment.
+
+    Waits while somebody applies a repository to the same registry, so as to read all of it or nothing.
+    """
     from feast import FeatureStore
 
-    return FeatureStore(repo_path=str(folder))
+    store = FeatureStore(repo_path=str(folder))
+    with _sole_user(store):
+        store.refresh_registry()
+    return store
 
 
 def apply_repo(folder: Path, repo: FeatureRepo) -> Applied:
     """Bring the registry and the online tables to what the repository declares.
 
     Feast's own ``apply_total`` changes the process's working directory, which a server with several
-    runs in one process cannot have.
+    runs in one process cannot have. Whoever applies at the same time, in any process, waits.
 
     Raises:
         FeatureRepoError: Feast loaded other views than ``repo`` read from the same files, or a
             service names a column that is not there.
     """
     repo.refuse_missing_picks()
+    from feast import FeatureStore
     from feast.repo_operations import extract_objects_for_apply_delete
 
-    store = open_store(folder)
+    store = FeatureStore(repo_path=str(folder))
     contents = _load_objects(folder, project=store.project)
     _check_agrees(repo, contents.feature_views, contents.feature_services)
     for view in contents.feature_views:
         store._get_provider().validate_data_source(store.config, view.batch_source)  # noqa: SLF001
-    to_apply, to_delete, _, _ = extract_objects_for_apply_delete(
-        store.project, store.registry, contents
-    )
-    store.apply(to_apply, objects_to_delete=to_delete, partial=False)
+    with _sole_user(store):  # the registry is read first where it is first asked for: here
+        to_apply, to_delete, _, _ = extract_objects_for_apply_delete(
+            store.project, store.registry, contents
+        )
+        store.apply(to_apply, objects_to_delete=to_delete, partial=False)
     return Applied(
         num_entities=len(contents.entities) - 1,  # without Feast's dummy
         num_views=len(contents.feature_views),
         num_services=len(contents.feature_services),
         deleted=tuple(sorted(found.name for found in to_delete)),
     )
+
+
+@contextmanager
+def _sole_user(store: "FeatureStore") -> Iterator[None]:
+    """Nobody else applies or opens a registry in a file meanwhile.
+
+    Feast applies object by object, each in transactions of its own, and reads before it writes.
+    """
+    scheme, _, path = str(store.config.registry.path).partition(":///")
+    if scheme != "sqlite":
+        yield  # a server's
+        return
+    lock = Path(f"{path}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _load_objects(folder: Path, *, project: str) -> Any:
