@@ -61,9 +61,11 @@ def _loaded(
     how = "all" if report.is_full else f"since version {report.previous_version}"
     goes_on = report.num_parts_done_before
     parts = f", {goes_on} of {report.num_parts} parts were there" if goes_on else ""
+    unknown = report.num_unknown
+    left_out = f", {unknown:,} rows without {view.source.known_at} left out" if unknown else ""
     return (
         f"{view.name}  version {report.delta_version} ({how})  {report.num_considered:,} considered, "
-        f"{report.num_written:,} written, {report.num_removed:,} removed{parts}  "
+        f"{report.num_written:,} written, {report.num_removed:,} removed{left_out}{parts}  "
         f"{report.seconds:.1f} s"
     )
 

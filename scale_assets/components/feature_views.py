@@ -153,6 +153,7 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             return dg.MaterializeResult(
                 metadata={
                     "num_considered": report.num_considered,
+                    "num_without_known_at": report.num_unknown,
                     "num_written": report.num_written,
                     "num_removed": report.num_removed,
                     "is_full": report.is_full,

@@ -1,9 +1,9 @@
 """Point-in-time joins in DuckDB: each entity row gets what was known at its time, and nothing else.
 
-A feature row is visible from the later of feature_time and known_at on. Of the rows visible at an
-entity row's time the newest feature_time wins, then the newest known_at; older than the ttl is null.
-The join finds that feature_time from keys and times alone, then reads the columns of just those
-rows: docs/decisions/0014-as-of-join.md says why, and what it costs.
+A feature row is visible from the later of feature_time and known_at on; one that lacks either time,
+never. Of the rows visible at an entity row's time the newest feature_time wins, then the newest
+known_at; older than the ttl is null. The join finds that feature_time from keys and times alone, then
+reads the columns of just those rows: docs/decisions/0014-as-of-join.md says why, and what it costs.
 """
 
 from collections.abc import Sequence
@@ -134,11 +134,15 @@ def store_join(
     return f"select {', '.join(outputs)} from {' positional join '.join(tables)}"
 
 
-def latest_rows(view: AsOfView) -> str:
+def latest_rows(view: AsOfView, *, hide_backfills: bool = True) -> str:
     """SELECT of one row per entity: the newest feature_time, then the newest known_at.
 
-    A row that does not say when it became known counts as known at its feature_time.
+    As in the join, a row that does not say when it became known is never used; where backfills are
+    visible, it counts as known at its feature_time.
     """
+    history = view.relation
+    if view.known_at and hide_backfills:
+        history = f"select * from ({history}) where {quoted(view.known_at)} is not null"
     newest = order = [quoted(view.feature_time)]
     if view.known_at:  # by itself, a null would be the greatest known_at
         known_at = quoted(view.known_at)
@@ -149,7 +153,7 @@ def latest_rows(view: AsOfView) -> str:
     keys = ", ".join(quoted(source) for _, source in view.keys)
     rank = f"({', '.join(newest)})"
     return (
-        f"with history as ({view.relation}),"
+        f"with history as ({history}),"
         f" newest as (select {keys}, max({rank}) as _newest from history"
         f" where {quoted(view.feature_time)} is not null group by all),"
         f" candidates as (select history.* from history join newest using ({keys})"

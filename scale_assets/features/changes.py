@@ -30,6 +30,7 @@ class Changes:
         layout: Layout,
         whole: str,
         *,
+        read: str,
         is_full: bool,
     ) -> None:
         self._connection = connection
@@ -42,6 +43,7 @@ class Changes:
             "select count(*), max(feature_time), max(known_at) from changed"
         ).fetchall()[0]
         self.newest: tuple[int, int] | None = (newest, known) if self.num_rows else None
+        self.num_unknown = _num_unknown(connection, view, read)
         self.num_parts = max(1, -(-self.num_rows // PART_ROWS))
         # Not DuckDB's own hash, which another version may compute otherwise: parts are recorded.
         # Sorted, so that a part is a few blocks of the table.
@@ -98,7 +100,7 @@ def find_latest(
 ) -> Changes:
     """The latest row of every entity."""
     connection.execute(f"create table changed as {_latest_sql(view, whole, Put.FOLLOW)}")
-    return Changes(connection, view, layout, whole, is_full=True)
+    return Changes(connection, view, layout, whole, read=whole, is_full=True)
 
 
 def find_changes(
@@ -127,7 +129,7 @@ def find_changes(
         rest = f"select * from ({whole}) where {key_sql(view)} in (select key from lost)"
         query += f" union all by name {_latest_sql(view, rest, Put.FOLLOW)}"
     connection.execute(f"create table changed as {query}")
-    return Changes(connection, view, layout, whole, is_full=False)
+    return Changes(connection, view, layout, whole, read=added, is_full=False)
 
 
 def as_of_view(view: ViewDeclaration, relation: str) -> AsOfView:
@@ -161,10 +163,20 @@ def _latest_sql(view: ViewDeclaration, relation: str, how: Put) -> str:
     columns = [f"{quoted(name)} as c{i}" for i, (name, _) in enumerate(view.columns)]
     return (
         f"(select {key_sql(view)} as key, epoch_us({feature_time}) as feature_time,"
-        f" epoch_us(coalesce({known_at}, {feature_time})) as known_at, {', '.join(columns)},"
+        f" epoch_us({known_at}) as known_at, {', '.join(columns)},"
         f" '{how.value}' as how from ({latest_rows(as_of_view(view, relation))})"
         f" where {_has_key(view)})"
     )
+
+
+def _num_unknown(
+    connection: "duckdb.DuckDBPyConnection", view: ViewDeclaration, relation: str
+) -> int:
+    """Rows that are left out because they do not say when they became known."""
+    if view.source.known_at is None:
+        return 0
+    query = f"select count(*) from ({relation}) where {quoted(view.source.known_at)} is null"
+    return int(connection.execute(query).fetchall()[0][0])
 
 
 def _has_key(view: ViewDeclaration) -> str:

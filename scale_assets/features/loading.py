@@ -30,9 +30,13 @@ MAX_WORKERS = 4
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What one load did. Considered are the entities whose rows changed; all in a full load."""
+    """What one load did. Considered are the entities whose rows changed; all in a full load.
+
+    Unknown are rows that were left out because they do not say when they became known.
+    """
 
     num_considered: int
+    num_unknown: int
     num_written: int
     num_removed: int
     delta_version: int
@@ -254,6 +258,7 @@ class _Load:
         assert target is not None
         return LoadReport(
             num_considered=changes.num_rows if changes else 0,
+            num_unknown=changes.num_unknown if changes else 0,
             num_written=num_written,
             num_removed=num_removed,
             delta_version=target.version,

@@ -150,7 +150,10 @@ class LakeOfflineStore(OfflineStore):
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """Each entity's latest row with start_date <= timestamp <= end_date."""
+        """Each entity's latest row with start_date <= timestamp <= end_date.
+
+        One without a created timestamp is left out, as by the join, unless backfills are visible.
+        """
         relations = Relations(config)
         columns = _distinct(
             join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
@@ -167,7 +170,8 @@ class LakeOfflineStore(OfflineStore):
             ttl=None,
         )
         dummy = "" if join_key_columns else f", '{DUMMY_ENTITY_VAL}' as {DUMMY_ENTITY_ID}"
-        return _scan(config, relations, f"select {columns}{dummy} from ({latest_rows(view)})")
+        latest = latest_rows(view, hide_backfills=_hides_backfills(config))
+        return _scan(config, relations, f"select {columns}{dummy} from ({latest})")
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -180,12 +184,18 @@ class LakeOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """Every row with start_date <= timestamp <= end_date, where those are given."""
+        """Every row with start_date <= timestamp <= end_date, where those are given.
+
+        Feast's ``materialize`` takes the latest of these, so that one without a created timestamp is
+        left out here too.
+        """
         relations = Relations(config)
         columns = _distinct(
             join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
         )
         rows = _in_range(relations.select(data_source), timestamp_field, start_date, end_date)
+        if created_timestamp_column and _hides_backfills(config):
+            rows = f"select * from ({rows}) where {quoted(created_timestamp_column)} is not null"
         dummy = "" if join_key_columns else f", '{DUMMY_ENTITY_VAL}' as {DUMMY_ENTITY_ID}"
         return _scan(config, relations, f"select {columns}{dummy} from ({rows})")
 
@@ -213,6 +223,10 @@ def _scan(config: RepoConfig, relations: Relations, query: str) -> RetrievalJob:
         memory_limit=config.offline_store.memory_limit,
         delta_versions=relations.versions,
     )
+
+
+def _hides_backfills(config: RepoConfig) -> bool:
+    return bool(config.offline_store.backfills == "hidden")
 
 
 def _in_range(

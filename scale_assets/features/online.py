@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Literal
 
+import pandas as pd
 from feast import Entity, FeatureView, utils
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.supported_async_methods import SupportedAsyncMethods
@@ -208,7 +209,7 @@ def _packed(layout: Layout, row: Row) -> tuple[PackedRow, int, int]:
     """The row, its feature_time and its known_at."""
     key, values, event_time, created = row
     feature_time = to_micros(event_time)
-    known_at = feature_time if created is None else to_micros(created)
+    known_at = feature_time if pd.isna(created) else to_micros(created)  # NaT, of a data frame
     try:
         ordered = [from_proto(values[name], kind) for name, kind in layout.columns]
     except KeyError as error:

@@ -130,18 +130,25 @@ def test_a_tie_is_broken_the_same_way_whatever_the_order(
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(rows, max_size=25))
-@example([("a", 5, None, 1, "p"), ("a", 5, 6, 2, "q")])  # a null known_at is no later one
-def test_latest_rows_are_the_join_at_the_end_of_time(history: list[Row]) -> None:
+@given(st.lists(rows, max_size=25), st.booleans())
+@example([("a", 5, None, 1, "p"), ("a", 5, 6, 2, "q")], False)  # a null known_at is no later one
+@example([("a", 5, None, 1, "p"), ("a", 4, 4, 2, "q")], True)  # and none to go by
+def test_latest_rows_are_the_join_at_the_end_of_time(
+    history: list[Row], hide_backfills: bool
+) -> None:
     known = [row for row in history if row[0] is not None]
     with connect() as connection:
         connection.register("one", history_table(known, ORIGINS[0]))
-        latest = connection.sql(latest_rows(view("one", None))).to_arrow_table().to_pylist()
+        latest = (
+            connection.sql(latest_rows(view("one", None), hide_backfills=hide_backfills))
+            .to_arrow_table()
+            .to_pylist()
+        )
 
     found = {row["k"]: row for row in latest}
     assert len(found) == len(latest)
     for key in KEYS:
-        best = visible_loop(known, key, 99, None, hide_backfills=False)
+        best = visible_loop(known, key, 99, None, hide_backfills=hide_backfills)
         assert (key in found) == bool(best)
         if best:
             assert (found[key]["x"], found[key]["y"]) == best[3:]

@@ -87,11 +87,11 @@ VISITS = pa.schema(
 )
 
 
-def visit(user: str, hour: int, known: int, clicks: int) -> dict[str, Any]:
+def visit(user: str, hour: int, known: int | None, clicks: int) -> dict[str, Any]:
     return {
         "user_id": user,
         "feature_time": START + hour * HOUR,
-        "known_at": START + known * HOUR,
+        "known_at": None if known is None else START + known * HOUR,
         "clicks": clicks,
         "score": clicks / 4,
         "level": -clicks,
@@ -109,6 +109,8 @@ ROWS = [
     visit("a", 3, 3, 3),
     visit("b", 1, 1, 4),
     visit("b", 9, 9, 5),
+    visit("b", 10, None, 6),  # nobody knows since when
+    visit("z", 1, None, 7),
 ]
 
 
@@ -276,7 +278,7 @@ def test_materialize_equals_the_fast_load(world: World) -> None:
 
     by_us = {view: world.packed(view) for view in world.repo.views}
     assert by_feast == by_us
-    assert set(by_us["visits"]) == {"a", "b"}
+    assert set(by_us["visits"]) == {"a", "b"}  # and not "z", of which nobody knows since when
     assert len(by_us["sales"]) == 2
 
 
@@ -308,6 +310,25 @@ def test_online_features_are_the_lakes_latest_values(world: World) -> None:
     assert found["amount"] == [None, None, None]
     (row,) = OnlineReader(world.online).read("visits", ["b"])
     assert (row.values["clicks"], list(row.values["sites"])) == (5, expected["sites"])
+
+
+def test_a_row_that_says_not_when_it_became_known_is_used_on_neither_side(world: World) -> None:
+    world.empty()
+    world.load()
+
+    rows = "select k as user_id, timestamptz '2013-03-01 10:00Z' as t from (values ('b'), ('z')) as v(k)"
+    history = world.store.get_historical_features(rows, ["visits:clicks"]).to_arrow()
+
+    assert history["clicks"].to_pylist() == [5, None]
+    assert [_online(world.store, user) for user in "bz"] == [("PRESENT", 5), ("NOT_FOUND", None)]
+
+
+def test_a_pushed_row_without_a_known_at_is_known_at_its_feature_time(world: World) -> None:
+    world.empty()
+    world.store.write_to_online_store("visits", _frame(visit("c", 3, 3, 1), visit("d", 4, None, 8)))
+
+    (row,) = OnlineReader(world.online).read("visits", ["d"])
+    assert (row.values["clicks"], row.known_at) == (8, START + 4 * HOUR)
 
 
 def test_an_expired_value_says_so_and_is_not_served(world: World) -> None:

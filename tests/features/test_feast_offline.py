@@ -25,11 +25,13 @@ STORES = ["ours", "duckdb", "dask"]
 TABLES = {
     "driver": pa.table(
         {
-            "driver_id": pa.array([1, 1, 2, 1], pa.int64()),
-            "at": pa.array([START + h * HOUR for h in (1, 3, 2, 2)], TIME),
-            "created": pa.array([START + h * HOUR for h in (1, 3, 2, 8)], TIME),  # one late
-            "conv_rate": [0.1, 0.3, 0.2, 0.9],
-            "trips": pa.array([10, 30, 20, 90], pa.int64()),
+            "driver_id": pa.array([1, 1, 2, 1, 3], pa.int64()),
+            "at": pa.array([START + h * HOUR for h in (1, 3, 2, 2, 0)], TIME),
+            "created": pa.array(  # one late, one unknown
+                [*(START + h * HOUR for h in (1, 3, 2, 8)), None], TIME
+            ),
+            "conv_rate": [0.1, 0.3, 0.2, 0.9, 0.4],
+            "trips": pa.array([10, 30, 20, 90, 40], pa.int64()),
         }
     ),
     "place": pa.table(
@@ -212,6 +214,12 @@ def test_backfills_are_hidden_by_default(shop: Shop) -> None:
 
     assert default == ([10] if shop.kind == "ours" else [90])
     assert filtered == [10]
+
+
+def test_a_row_that_was_created_nobody_knows_when(shop: Shop) -> None:
+    found = known(shop.get(frame([1], driver_id=[3]), ["drivers:trips"])["trips"])
+
+    assert found == ([None] if shop.kind == "ours" else [40])
 
 
 def test_a_missing_join_key_is_named(shop: Shop) -> None:

@@ -25,6 +25,19 @@ VIEW = AsOfView(
     ],
 )
 def test_of_one_feature_time_the_one_known_last(known: list[str], clicks: int) -> None:
+    assert _latest(known, hide_backfills=False) == [clicks]
+
+
+@pytest.mark.parametrize(
+    ("known", "clicks"), [(["'2013-03-02'", "null"], [0]), (["null", "null"], [])]
+)
+def test_one_of_which_nobody_knows_since_when_is_left_out(
+    known: list[str], clicks: list[int]
+) -> None:
+    assert _latest(known, hide_backfills=True) == clicks
+
+
+def _latest(known: list[str], *, hide_backfills: bool) -> list[int]:
     rows = ", ".join(
         f"('a', timestamptz '2013-03-01', {known_at}::timestamptz, {i})"
         for i, known_at in enumerate(known)
@@ -33,6 +46,6 @@ def test_of_one_feature_time_the_one_known_last(known: list[str], clicks: int) -
         connection.execute(
             f"create table rows as from (values {rows}) as t(user, feature_time, known_at, clicks)"
         )
-        found = connection.sql(latest_rows(VIEW)).to_arrow_table()
-
-    assert found["clicks"].to_pylist() == [clicks]
+        query = latest_rows(VIEW, hide_backfills=hide_backfills)
+        found: list[int] = connection.sql(query).to_arrow_table()["clicks"].to_pylist()
+    return found

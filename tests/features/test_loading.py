@@ -46,13 +46,13 @@ VIEW = ViewDeclaration(
 )
 
 
-def table(*rows: tuple[str | None, int, int, int | None]) -> pa.Table:
+def table(*rows: tuple[str | None, int, int | None, int | None]) -> pa.Table:
     return pa.Table.from_pylist(
         [
             {
                 "user": user,
                 "feature_time": START + day * DAY,
-                "known_at": START + known * DAY,
+                "known_at": None if known is None else START + known * DAY,
                 "clicks": clicks,
                 "seen": None if clicks is None else START + timedelta(microseconds=clicks),
                 "names": [f"n{clicks}", "ü"],
@@ -141,6 +141,19 @@ def test_rows_that_went_give_way_to_what_is_left(lake: Lake, backend: Backend) -
     assert not report.is_full
     assert (report.num_written, report.num_removed) == (2, 1)
     assert _raw(backend, "abcd") == [(9, 2), (1, 2), (7, 1), None]
+
+
+def test_rows_that_do_not_say_when_they_became_known_are_left_out_and_counted(
+    lake: Lake, backend: Backend
+) -> None:
+    append(lake, table(("a", 1, 1, 1), ("a", 2, None, 2), ("b", 1, None, 3)))
+    first = load_view(lake, VIEW, backend)
+    append(lake, table(("b", 2, None, 4), ("c", 1, 1, 5)))
+    second = load_view(lake, VIEW, backend)
+
+    assert (counts(first), first.num_unknown) == ((1, 1, 0), 2)
+    assert (counts(second), second.num_unknown) == ((1, 1, 0), 1)
+    assert _raw(backend, "abc") == [(1, 1), None, (5, 1)]
 
 
 def test_one_partition_that_is_replaced(lake: Lake, backend: Backend) -> None:

@@ -73,6 +73,7 @@ def values_as_of(
         stream as (
             select {kept}, {received_at} as _received, least({event_time}, _received) as _happened
             from ({events}) as events
+            where {event_time} is not null and {received_at} is not null
         )
         select {aggregated}, make_timestamptz(max(s._happened)) as feature_time,
             make_timestamptz(max(s._received)) as known_at

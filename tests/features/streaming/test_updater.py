@@ -143,6 +143,31 @@ def test_the_lake_gives_the_same_values(lake: Lake) -> None:
     assert (found[1]["seconds_since_last"], found[1]["feature_time"]) == (None, None)
 
 
+def test_an_event_without_a_time_counts_on_neither_side(lake: Lake, backend: Backend) -> None:
+    append(lake, [Click("A", 1, NOW - HOUR_US)], number=1)
+    times = {name: pa.array([None], TIMES) for name in ("event_time", "received_at")}
+    for number, name in enumerate(times, start=2):
+        row = lake.read(VIEW.table).slice(0, 1)
+        row = row.set_column(row.column_names.index(name), name, times[name])
+        partitions = ["event_date", "course_id"]
+        lake.append_once(VIEW.table, row, positions={"s": number}, partition_by=partitions)
+    updater(lake, backend).catch_up()
+    entities = pa.table({"course": ["A"], "visitor": ["it's: 1"], "at": pa.array([NOW], TIMES)})
+    with connect() as connection:
+        (found,) = values_as_of(
+            connection,
+            VIEW.aggregates,
+            lake.duckdb_relation_sql(VIEW.table),
+            entities,
+            columns=VIEW.columns,
+            time="at",
+        ).to_pylist()
+
+    (online,) = stored(backend, [Click("A", 1, NOW).key], NOW).values()
+    assert online["events_7d"] == 1
+    assert {name: found[name] for name in online} == online
+
+
 def test_a_second_pass_finds_nothing_to_do(lake: Lake, backend: Backend) -> None:
     append(lake, [Click("A", 1, NOW)], number=1)
     first, second = updater(lake, backend).catch_up(), updater(lake, backend).catch_up()
