@@ -209,7 +209,9 @@ def _packed(layout: Layout, row: Row) -> tuple[PackedRow, int, int]:
     """The row, its feature_time and its known_at."""
     key, values, event_time, created = row
     feature_time = to_micros(event_time)
-    known_at = feature_time if pd.isna(created) else to_micros(created)  # NaT, of a data frame
+    if created is None or pd.isna(created):  # NaT, of a data frame
+        created = event_time
+    known_at = to_micros(created)
     try:
         ordered = [from_proto(values[name], kind) for name, kind in layout.columns]
     except KeyError as error:

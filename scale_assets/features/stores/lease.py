@@ -6,12 +6,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from redis import RedisError
-
 from scale_assets.features.stores.base import OnlineStoreError
+from scale_assets.features.stores.redis_errors import REDIS_ERRORS
 
 LEASE_S = 30.0
 POLL_S = 0.2
@@ -22,33 +21,34 @@ _RELEASE = _IF_MINE + "return redis.call('DEL', KEYS[1])"
 
 @contextmanager
 def lease(client: Any, key: str, *, what: str) -> Iterator[Callable[[], None]]:
-    """Hold ``key``; gives a check that raises once somebody else holds it.
+    """Hold ``key``; gives a check that asks the server, and raises where it is ours no more.
 
     A holder on this machine whose process is gone is not waited for.
+
+    Raises:
+        RedisError: The server does not answer, or refuses.
     """
     token = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
     lease_ms = int(LEASE_S * 1000)
     while not client.set(key, token, nx=True, px=lease_ms):
         _release_dead(client, key)
         time.sleep(POLL_S)
-    ended, lost = threading.Event(), threading.Event()
+    ended = threading.Event()
+
+    def renewed() -> bool:
+        return bool(client.eval(_RENEW, 1, key, token, lease_ms))
 
     def renew() -> None:
-        held_until = time.monotonic() + LEASE_S
         while not ended.wait(LEASE_S / 3):
-            try:
-                if not client.eval(_RENEW, 1, key, token, lease_ms):
-                    lost.set()
-                    return
-                held_until = time.monotonic() + LEASE_S
-            except RedisError:
-                if time.monotonic() > held_until:
-                    lost.set()
+            with suppress(*REDIS_ERRORS):  # the check will tell
+                if not renewed():
                     return
 
     def check() -> None:
-        if lost.is_set():
-            raise OnlineStoreError(f"{what} was taken over by another process; run again")
+        if not renewed():
+            raise OnlineStoreError(
+                f"{what} was taken over by another process, or the server lost what it held; run again"
+            )
 
     renewing = threading.Thread(target=renew, daemon=True)
     renewing.start()
@@ -57,7 +57,8 @@ def lease(client: Any, key: str, *, what: str) -> Iterator[Callable[[], None]]:
     finally:
         ended.set()
         renewing.join()
-        client.eval(_RELEASE, 1, key, token)
+        with suppress(*REDIS_ERRORS):  # it ends by itself; the error of the load is the one to tell
+            client.eval(_RELEASE, 1, key, token)
 
 
 def _release_dead(client: Any, key: str) -> None:

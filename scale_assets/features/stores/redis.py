@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from redis import RedisError
 from redis.crc import key_slot
 from redis.exceptions import NoScriptError
 
@@ -35,6 +34,7 @@ from scale_assets.features.stores.base import (
 from scale_assets.features.stores.lease import lease
 from scale_assets.features.stores.progress import progress_from_json, progress_json
 from scale_assets.features.stores.redis_client import parse_address
+from scale_assets.features.stores.redis_errors import REDIS_ERRORS
 
 VIEWS_FOR_S = 5.0  # how long a change of a view may go unnoticed
 SCRIPT_ROWS = 500  # a script keeps the server busy for about a microsecond per row
@@ -85,7 +85,7 @@ class RedisBackend(Backend):
             names.append(self._clock_key)
         try:
             found = self._get_by_slot(names) if self.address.is_cluster else self.client.mget(names)
-        except RedisError as error:  # not by _errors(), which costs a read a microsecond
+        except REDIS_ERRORS as error:  # not by _errors(), which costs a read a microsecond
             raise self.address.failed(error) from error
         clock = found.pop() if wants_clock else None
         values = iter(found)
@@ -216,10 +216,11 @@ class RedisBackend(Backend):
         """Nothing: keys of several slots cannot change at once, so loads may be repeated instead."""
         return nullcontext()
 
-    def sole_loader(self, view: str) -> AbstractContextManager[Callable[[], None]]:
-        return lease(
-            self.client, f"{self._meta}loading:{view}", what=f"{self.where}: the load of {view}"
-        )
+    @contextmanager
+    def sole_loader(self, view: str) -> Iterator[Callable[[], None]]:
+        key, what = f"{self._meta}loading:{view}", f"{self.where}: the load of {view}"
+        with self._errors(), lease(self.client, key, what=what) as check:
+            yield check
 
     def forget(self, view: str, keys: Iterable[str]) -> int:
         with self._errors(), self.client.pipeline(transaction=False) as pipe:
@@ -286,7 +287,7 @@ class RedisBackend(Backend):
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except RedisError as error:
+        except REDIS_ERRORS as error:
             raise self.address.failed(error) from error
 
 

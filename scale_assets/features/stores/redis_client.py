@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from redis import Redis, RedisError
+from redis import Redis
 from redis.cluster import RedisCluster
 
 from scale_assets.features.stores.base import OnlineStoreError
+from scale_assets.features.stores.redis_errors import REDIS_ERRORS, failed
 
 TIMEOUT_S = 5.0
 DEFAULT_NAMESPACE = "scale"
@@ -32,36 +33,42 @@ class RedisAddress:
         Raises:
             OnlineStoreError: The URL has options that redis-py does not know, or nobody answers.
         """
-        kind = RedisCluster if self.is_cluster else Redis
+        kind: Any = RedisCluster if self.is_cluster else Redis
         try:
-            return kind.from_url(
+            client = kind.from_url(
                 self.url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
             )
-        except RedisError as error:
+            if not self.is_cluster:
+                client.connection_pool.make_connection()  # reads the options, and does no more
+        except REDIS_ERRORS as error:
             raise self.failed(error) from None
         except (TypeError, ValueError) as error:
             raise OnlineStoreError(
                 f"{self.where}: an option after the ? is wrong: {error}"
             ) from None
+        return client
 
     def failed(self, error: Exception) -> OnlineStoreError:
-        return OnlineStoreError(
-            f"{self.where}: {error}; see SCALE_ONLINE_STORE_URL, and that the server is up"
-        )
+        return failed(self.where, error)
 
 
 def parse_address(url: str) -> RedisAddress:
     """Read a URL; ``namespace`` is our own option, the others are redis-py's.
 
     Raises:
-        OnlineStoreError: It has no host, or a namespace that keys cannot begin with.
+        OnlineStoreError: It has no host, a port that is no number, or a namespace that keys cannot begin with.
     """
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
     namespace = options.pop("namespace", DEFAULT_NAMESPACE)
     scheme = parts.scheme.removesuffix("+cluster")
     host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
+    try:
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        raise OnlineStoreError(
+            f"{parts.scheme}://{host}:...: the port is no number; write {parts.scheme}://host:6379/0"
+        ) from None
     where = f"{parts.scheme}://{host}{port}{parts.path}"
     if not host:
         raise OnlineStoreError(f"{where}: there is no host; write {parts.scheme}://host:6379/0")

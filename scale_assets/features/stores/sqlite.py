@@ -67,7 +67,8 @@ class SqliteBackend(Backend):
                 f"no online store at {self.path}; materialize the online/* assets first, or run "
                 "`scale load`"
             )
-        (found,) = self._reading.execute("pragma user_version").fetchone()
+        with self._errors():
+            (found,) = self._reading.execute("pragma user_version").fetchone()
         if found != FORMAT:
             raise OnlineStoreError(
                 f"{self.path} has format {found}, this code reads {FORMAT}; run `scale load` to "
@@ -85,7 +86,10 @@ class SqliteBackend(Backend):
                 " where key in (select value from json_each(?))"
             )
         arguments = [json.dumps(list(keys)) for keys in requests.values()]
-        rows = self._reading.execute(query, arguments)
+        try:
+            rows = self._reading.execute(query, arguments).fetchall()
+        except sqlite3.Error as error:  # not by _errors(), which costs a read a microsecond
+            raise self._failed(error) from error
         clock: int | None = None
         by_view: list[dict[str, bytes]] = [{} for _ in requests]
         for position, key, value in rows:
@@ -103,21 +107,28 @@ class SqliteBackend(Backend):
         """Read again only after another connection's commit."""
         if not self.path.is_file():
             return {}
-        (version,) = self._reading.execute("pragma data_version").fetchone()
-        cached: tuple[int, dict[str, ViewInfo]] | None = getattr(self._local, "views", None)
-        if cached is None or cached[0] != version:
-            query = "select view, layout, ttl from scale_views join scale_schemas using (schema)"
-            found = {
-                view: ViewInfo(parse_layout(layout), _duration(ttl))
-                for view, layout, ttl in self._reading.execute(query)
-            }
-            cached = self._local.views = (version, found)
+        with self._errors():
+            (version,) = self._reading.execute("pragma data_version").fetchone()
+            cached: tuple[int, dict[str, ViewInfo]] | None = getattr(self._local, "views", None)
+            if cached is None or cached[0] != version:
+                cached = self._local.views = (version, self._read_views())
         return cached[1]
+
+    def _read_views(self) -> dict[str, ViewInfo]:
+        (found,) = self._reading.execute("pragma user_version").fetchone()
+        if not found:  # somebody is just making the file
+            return {}
+        query = "select view, layout, ttl from scale_views join scale_schemas using (schema)"
+        return {
+            view: ViewInfo(parse_layout(layout), _duration(ttl))
+            for view, layout, ttl in self._reading.execute(query)
+        }
 
     def layout(self, schema: int) -> AnyLayout:
         if schema not in self._layouts:
             query = "select layout from scale_schemas where schema = ?"
-            row = self._reading.execute(query, (f"{schema:016x}",)).fetchone()
+            with self._errors():
+                row = self._reading.execute(query, (f"{schema:016x}",)).fetchone()
             if row is None:
                 raise unknown_schema(schema, self.where)
             self._layouts[schema] = parse_layout(row[0])
@@ -126,14 +137,16 @@ class SqliteBackend(Backend):
     def keys(self, view: str) -> Iterator[list[str]]:
         if view not in self.views():
             return
-        rows = self._reading.execute(f"select key from {table_of(view)}")
-        while batch := rows.fetchmany(CHUNK_ROWS):
-            yield [key for (key,) in batch]
+        with self._errors():
+            rows = self._reading.execute(f"select key from {table_of(view)}")
+            while batch := rows.fetchmany(CHUNK_ROWS):
+                yield [key for (key,) in batch]
 
     def newest_feature_time(self, view: str) -> int | None:
         self._require_declared([view])
         query = "select newest from scale_views where view = ?"
-        (found,) = self._reading.execute(query, (view,)).fetchone()
+        with self._errors():
+            (found,) = self._reading.execute(query, (view,)).fetchone()
         return None if found is None else int(found)
 
     # ---------------------------------------------------------------- writing
@@ -198,7 +211,8 @@ class SqliteBackend(Backend):
         if not self.path.is_file():
             return Progress()
         query = "select progress from scale_views where view = ?"
-        row = self._writing.execute(query, (view,)).fetchone()
+        with self._errors():
+            row = self._writing.execute(query, (view,)).fetchone()
         return progress_from_json(row[0] if row else None)
 
     def set_progress(self, view: str, progress: Progress) -> None:
@@ -217,21 +231,28 @@ class SqliteBackend(Backend):
     def sole_loader(self, view: str) -> Iterator[Callable[[], None]]:
         """A lock on a file beside the store, which ends with its process."""
         name = hashlib.sha256(view.encode()).hexdigest()[:16]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(f"{self.path.name}-loading-{name}").open("a") as file:
+        lock = self.path.with_name(f"{self.path.name}-loading-{name}")
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = lock.open("a")
+        except OSError as error:
+            raise self._failed(error) from error
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield lambda: None
 
     def forget(self, view: str, keys: Iterable[str]) -> int:
-        self._writing.execute("pragma secure_delete = on")
+        with self._errors():
+            self._writing.execute("pragma secure_delete = on")
         with self._transaction() as connection:
             return connection.executemany(
                 f"delete from {table_of(view)} where key = ?", ((key,) for key in keys)
             ).rowcount
 
     def wipe(self) -> None:
-        self._writing.execute("vacuum")
-        (is_busy, *_) = self._writing.execute("pragma wal_checkpoint(truncate)").fetchone()
+        with self._errors():
+            self._writing.execute("vacuum")
+            (is_busy, *_) = self._writing.execute("pragma wal_checkpoint(truncate)").fetchone()
         if is_busy:
             raise OnlineStoreError(
                 f"{self.path} is being read; end `scale serve` and run again, so that what was "
@@ -261,7 +282,10 @@ class SqliteBackend(Backend):
         return connection
 
     def _opened(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._failed(error) from error
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = normal")
@@ -280,17 +304,37 @@ class SqliteBackend(Backend):
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """One at a time for the whole file; inside another one of this thread, a part of it."""
-        connection = self._writing
-        if connection.in_transaction:
-            yield connection
-            return
-        connection.execute("begin immediate")
+        with self._errors():
+            connection = self._writing
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("begin immediate")
+            try:
+                yield connection
+            except BaseException:
+                if connection.in_transaction:  # a full disk ends it by itself
+                    connection.execute("rollback")
+                raise
+            connection.execute("commit")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            yield connection
-        except BaseException:
-            connection.execute("rollback")
-            raise
-        connection.execute("commit")
+            yield
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> OnlineStoreError:
+        said = str(error)
+        way_out = "it must be a file that this user may write, on a disk with room"
+        if said == "database is locked":
+            way_out = f"another process wrote for more than {BUSY_TIMEOUT_S:g} s; run again"
+        elif isinstance(error, sqlite3.DatabaseError) and not isinstance(
+            error, sqlite3.OperationalError
+        ):
+            way_out = "move it away, then `scale load --rebuild` makes it anew"
+        return OnlineStoreError(f"{self.path}: {said}; {way_out}")
 
     def _require_declared(self, views: Iterable[str]) -> None:
         known = self.views()
