@@ -134,8 +134,8 @@ class FeatureViews(dg.Component, dg.Resolvable, dg.Model):
             kinds={"feast"},
             automation_condition=when_inputs_passed_their_checks(),
             description=(
-                f"Latest {view.source.table} of every {' and '.join(view.join_keys)}, packed for "
-                "serving. Reads what commits changed since the version that the store equals."
+                f"Latest {view.source.table}{_of_each(view)}, packed for serving. "
+                "Reads what commits changed since the version that the store equals."
             ),
             metadata={
                 "dagster/column_schema": _column_schema(view),
@@ -239,6 +239,11 @@ def _picks(repo: FeatureRepo, view: ViewDeclaration) -> list[ColumnUse]:
             for pick in each.picked
         ),
     ]
+
+
+def _of_each(view: ViewDeclaration) -> str:
+    """Nothing for a view about everything, which has one row."""
+    return f" of every {' and '.join(view.join_keys)}" if view.join_keys else ""
 
 
 def _column_schema(view: ViewDeclaration) -> dg.TableSchema:

@@ -150,16 +150,17 @@ def latest_rows(view: AsOfView, *, hide_backfills: bool = True) -> str:
         order = [*newest, f"{known_at} is not null"]
     # exact ties: any one, but the same one
     order = [*order, *(quoted(source) for source, _ in view.columns)]
-    keys = ", ".join(quoted(source) for _, source in view.keys)
+    keys = [quoted(source) for _, source in view.keys]
     rank = f"({', '.join(newest)})"
+    same = [f"history.{key} = newest.{key}" for key in keys]
+    by = f"partition by {', '.join(keys)} " if keys else ""  # else it is about everything
     return (
         f"with history as ({history}),"
-        f" newest as (select {keys}, max({rank}) as _newest from history"
+        f" newest as (select {', '.join([*keys, f'max({rank}) as _newest'])} from history"
         f" where {quoted(view.feature_time)} is not null group by all),"
-        f" candidates as (select history.* from history join newest using ({keys})"
-        f" where {rank} is not distinct from _newest)"
-        f" select * from candidates qualify"
-        f" row_number() over (partition by {keys} order by {_descending(order)}) = 1"
+        " candidates as (select history.* from history join newest"
+        f" on {' and '.join([*same, f'{rank} is not distinct from _newest'])})"
+        f" select * from candidates qualify row_number() over ({by}order by {_descending(order)}) = 1"
     )
 
 

@@ -146,7 +146,9 @@ def as_of_view(view: ViewDeclaration, relation: str) -> AsOfView:
 
 
 def key_sql(view: ViewDeclaration) -> str:
-    """What ``codec.entity_key`` does, in SQL."""
+    """What ``codec.entity_key`` does, in SQL; a view about everything has one key, the empty text."""
+    if not view.join_keys:
+        return "''"
     if len(view.join_keys) == 1:
         return f"{quoted(view.join_keys[0])}::varchar"
     parts = (
@@ -180,7 +182,7 @@ def _num_unknown(
 
 
 def _has_key(view: ViewDeclaration) -> str:
-    return " and ".join(f"{quoted(name)} is not null" for name in view.join_keys)
+    return " and ".join(f"{quoted(name)} is not null" for name in view.join_keys) or "true"
 
 
 def _used(view: ViewDeclaration) -> list[str]:
