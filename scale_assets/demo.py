@@ -18,7 +18,7 @@ import dagster as dg
 
 from scale_assets.console import Console
 from scale_assets.errors import ScaleError
-from scale_assets.handover import online_store_options
+from scale_assets.handover import online_store_options, vector_options
 from scale_assets.instance import clear_dead_runs, open_instance, sole_driver
 from scale_assets.lake import Lake
 from scale_assets.pipeline import PipelineRun, run_due
@@ -221,7 +221,7 @@ def running_server(settings: Settings) -> Iterator[str]:
     """The server in a child process, on a free port, stopped at the end."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = serve_command(settings, host="127.0.0.1", port=port)
+    command = serve_command(settings, host="127.0.0.1", port=port, vectors_sample=1)
     process = subprocess.Popen(  # who asks knows what it serves
         command, stdout=subprocess.DEVNULL, close_fds=False
     )
@@ -233,12 +233,16 @@ def running_server(settings: Settings) -> Iterator[str]:
         process.wait(timeout=30)
 
 
-def serve_command(settings: Settings, *, host: str, port: int) -> list[str]:
+def serve_command(
+    settings: Settings, *, host: str, port: int, vectors_sample: float | None = None
+) -> list[str]:
     """How to start the server: its process holds neither torch nor Dagster."""
+    sample = settings.vectors_sample if vectors_sample is None else vectors_sample
     return [
         *(sys.executable, "-m", "serving"),
         *("--releases", str(settings.releases_dir)),
         *online_store_options(settings),
+        *vector_options(settings, sample=sample),
         *("--host", host, "--port", str(port)),
     ]
 

@@ -84,6 +84,7 @@ def scope_of(
         online_path=settings.online_store_path,
         redis_url=settings.online_store if settings.online_store_url else None,
         warehouse_path=settings.warehouse_path,
+        vectors_dir=settings.vectors_dir,
         out_of_reach=[
             *(each for component in components for each in _sources(component, settings)),
             *_beyond(settings),

@@ -18,6 +18,15 @@ def through_pipe(document: str) -> str:
     return f"/dev/fd/{reading}"
 
 
+def vector_options(settings: Settings, *, sample: float) -> list[str]:
+    """The options of serving/vector_sample.py."""
+    return [
+        *("--vectors", str(settings.vectors_dir), "--sample-vectors", str(sample)),
+        *("--vectors-mib", str(settings.vectors_mib)),
+        *("--vectors-days", str(settings.vectors_days)),
+    ]
+
+
 def online_store_options(settings: Settings) -> list[str]:
     """The options of serving/online_store.py."""
     clock = ["--clock", settings.online_store_clock]

@@ -98,6 +98,20 @@ class Settings(BaseSettings):
     )
     serve_host: str = Field(default="127.0.0.1", description="Address that `scale serve` binds to.")
     serve_port: int = Field(default=8000, ge=0, le=65535, description="0 takes any free port.")
+    vectors_sample: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of entities, by a hash of the key, of whom `scale serve` logs every "
+        "vector that it answers from, so that a release can be compared with the lake; `scale "
+        "demo` logs its own two whatever this is.",
+    )
+    vectors_mib: float = Field(
+        default=256, gt=0, description="Largest size of that log in MiB; the oldest files go first."
+    )
+    vectors_days: float = Field(
+        default=28, gt=0, description="Age at which a file of that log goes; it is personal data."
+    )
     collect_host: str = Field(
         default="127.0.0.1", description="Address that `scale collect` binds to."
     )
@@ -303,6 +317,11 @@ class Settings(BaseSettings):
     @property
     def releases_dir(self) -> Path:
         return self.data_dir / "releases"
+
+    @property
+    def vectors_dir(self) -> Path:
+        """The sample of served vectors, as files of JSON lines."""
+        return self.data_dir / "vectors"
 
     @property
     def spark_dir(self) -> Path:

@@ -12,6 +12,7 @@ from serving.errors import ServingError
 from serving.online_store import add_online_store, open_online_store
 from serving.release import Releases
 from serving.server import check_address, serve, url_of
+from serving.vector_sample import add_vector_sample, vector_sample
 
 
 def main() -> int:
@@ -19,12 +20,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
     parser.add_argument("--releases", type=Path, required=True, help="folder of release folders")
     add_online_store(parser)
+    add_vector_sample(parser)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     try:
         port = check_address(options.host, options.port)
-        app = create_app(releases_dir=options.releases, online_store=open_online_store(options))
+        app = create_app(
+            releases_dir=options.releases,
+            online_store=open_online_store(options),
+            sample=vector_sample(options),
+        )
     except ServingError as error:
         print(f"cannot serve: {error}", file=sys.stderr)
         return 1

@@ -1,11 +1,13 @@
 """The ASGI application: routes, error mapping and the state that requests share."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -23,17 +25,23 @@ from serving.predict import predict
 from serving.recommend import MODEL as RECOMMENDER
 from serving.recommend import recommend
 from serving.release import Manifest, Releases
+from serving.vector_sample import VectorSample
 
 MAX_BODY_BYTES = 64 * 1024
 
 
-def create_app(*, releases_dir: Path, online_store: OnlineReader) -> Starlette:
+def create_app(
+    *, releases_dir: Path, online_store: OnlineReader, sample: VectorSample | None = None
+) -> Starlette:
     """The application over one folder of releases and one online store.
+
+    What it serves to the entities of ``sample`` is logged.
 
     Raises:
         ServingError: There is no release, or one cannot be read.
     """
     app = Starlette(
+        lifespan=lifespan,
         routes=[
             Route("/v1/predict/{model}", predict, methods=["POST"]),
             Route("/v1/recommend", recommend, methods=["POST"]),
@@ -58,7 +66,16 @@ def create_app(*, releases_dir: Path, online_store: OnlineReader) -> Starlette:
     app.state.releases = Releases(releases_dir)
     app.state.features = OnlineFeatures(online_store)
     app.state.metrics = Metrics()
+    app.state.vectors = None if sample is None else sample.log(app.state.metrics.logged)
     return app
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    """What was served is on the disk before the process ends."""
+    yield
+    if app.state.vectors is not None:
+        await run_in_threadpool(app.state.vectors.close)
 
 
 def route_of(manifest: Manifest) -> str | None:

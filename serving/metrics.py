@@ -28,9 +28,18 @@ class Metrics:
             ["model", "features"],
             registry=self.registry,
         )
+        self.vectors = Counter(
+            "scale_vectors",
+            "Served vectors in the sample: logged, dropped because too many waited, failed.",
+            ["outcome"],
+            registry=self.registry,
+        )
 
     def served(self, model: str, features: str) -> None:
         self.answers.labels(model, features).inc()
+
+    def logged(self, outcome: str) -> None:
+        self.vectors.labels(outcome).inc()
 
 
 async def metrics(request: Request) -> Response:

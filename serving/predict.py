@@ -10,6 +10,7 @@ from serving.errors import Problem
 from serving.features import Lookup, OnlineFeatures
 from serving.release import Release
 from serving.schemas import PredictRequest, PredictResponse
+from serving.vectors import VectorLog
 
 decode = msgspec.json.Decoder(PredictRequest).decode
 encode = msgspec.json.Encoder().encode
@@ -19,7 +20,9 @@ async def predict(request: Request) -> Response:
     """400: the body is not JSON. 404: no such model, or nothing known. 422: a wrong field."""
     query = decode(await request.body())
     release = tabular_release(request, request.path_params["model"])
-    answer = await run_in_threadpool(answer_prediction, request.app.state.features, release, query)
+    answer = await run_in_threadpool(
+        answer_prediction, request.app.state.features, release, query, request.app.state.vectors
+    )
     request.app.state.metrics.served(release.manifest.model, answer.features)
     return Response(encode(answer), media_type="application/json")
 
@@ -34,8 +37,12 @@ def tabular_release(request: Request, model: str) -> Release:
 
 
 def answer_prediction(
-    features: OnlineFeatures, release: Release, query: PredictRequest
+    features: OnlineFeatures,
+    release: Release,
+    query: PredictRequest,
+    vectors: VectorLog | None = None,
 ) -> PredictResponse:
+    """The answer; what it was made from is offered to ``vectors``."""
     manifest = release.manifest
     found = features.lookup(manifest, list(manifest.views), query.registration_id)
     if found.state == "default" and "default" not in manifest.fallback:
@@ -44,7 +51,10 @@ def answer_prediction(
             f"registration_id is {query.registration_id!r}: the online store holds no features of "
             "it, and this release declares no default",
         )
-    probabilities_BT = release.score(model_inputs(release, found))["probabilities"]
+    inputs = model_inputs(release, found)
+    probabilities_BT = release.score(inputs)["probabilities"]
+    if vectors is not None:
+        vectors.offer(query.registration_id, manifest, [found], inputs)
     return PredictResponse(
         registration_id=query.registration_id,
         probabilities={

@@ -12,10 +12,12 @@ from serving.errors import Problem
 from serving.features import Lookup, OnlineFeatures
 from serving.release import Manifest, Release
 from serving.schemas import RecommendRequest, RecommendResponse
+from serving.vectors import Inputs, VectorLog
 
 MODEL = "next_site"
 HISTORY = "registration_history"
 CATALOGUE = "presentation_sites"
+POPULARITY = "students_7d"
 ONNX_DTYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32, "tensor(string)": object}
 
 decode = msgspec.json.Decoder(RecommendRequest).decode
@@ -29,15 +31,23 @@ async def recommend(request: Request) -> Response:
     if release is None:
         raise Problem(404, f"no release of {MODEL!r}; materialize one first")
     answer = await run_in_threadpool(
-        answer_recommendation, request.app.state.features, release, query
+        answer_recommendation,
+        request.app.state.features,
+        release,
+        query,
+        request.app.state.vectors,
     )
     request.app.state.metrics.served(MODEL, answer.features)
     return Response(encode(answer), media_type="application/json")
 
 
 def answer_recommendation(
-    features: OnlineFeatures, release: Release, query: RecommendRequest
+    features: OnlineFeatures,
+    release: Release,
+    query: RecommendRequest,
+    vectors: VectorLog | None = None,
 ) -> RecommendResponse:
+    """The answer; what it was made from is offered to ``vectors``."""
     manifest = release.manifest
     history = features.lookup(manifest, [HISTORY], query.registration_id)
     presentation_id = history.value(HISTORY, "presentation_id") or query.presentation_id
@@ -53,7 +63,9 @@ def answer_recommendation(
         raise Problem(
             404, f"presentation_id is {presentation_id!r}: the online store has no sites of it"
         )
-    scores, state = _scores(release, history, catalogue)
+    scores, state, inputs = _scores(release, history, catalogue)
+    if vectors is not None:
+        vectors.offer(query.registration_id, manifest, [history, catalogue], inputs)
     if query.list == "discovery":
         opened = history.value(HISTORY, "site_ids")
         new = ~np.isin(site_ids, [] if opened is None else opened)
@@ -72,14 +84,27 @@ def answer_recommendation(
 
 def _scores(
     release: Release, history: Lookup, catalogue: Lookup
-) -> "tuple[np.ndarray[Any, Any], str]":
-    """Scores (C,) of the catalogue's sites: the model's, or popularity without a history."""
+) -> "tuple[np.ndarray[Any, Any], str, Inputs]":
+    """Scores (C,) of the catalogue's sites, their state, and what they were made from.
+
+    They are the model's, or popularity without a history.
+    """
     if history.state == "default":
         if "popular" not in release.manifest.fallback:
             raise Problem(404, "no history of this student, and the release declares no fallback")
-        return np.asarray(catalogue.value(CATALOGUE, "students_7d"), dtype=np.float32), "popular"
+        scores = np.asarray(catalogue.value(CATALOGUE, POPULARITY), dtype=np.float32)
+        return scores, "popular", popular_inputs(release.manifest, scores)
     inputs = ranking_inputs(release.manifest, release.input_types, history, catalogue)
-    return release.score(inputs)["scores"][0], history.state
+    return release.score(inputs)["scores"][0], history.state, inputs
+
+
+def popular_inputs(manifest: Manifest, scores: "np.ndarray[Any, Any]") -> Inputs:
+    """What stood for the model's inputs: popularity, and nothing where a history belongs."""
+    return {
+        source.name: None if source.view == HISTORY else scores[None]
+        for source in manifest.inputs
+        if source.view == HISTORY or (source.view, source.feature) == (CATALOGUE, POPULARITY)
+    }
 
 
 def ranking_inputs(

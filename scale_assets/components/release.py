@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,14 @@ from pydantic import Field
 
 from scale_assets.components.columns import FEATURE_SERVICE, LINEAGE, ROUTE
 from scale_assets.components.feature_views import online_key
+from scale_assets.components.release_skew import Skew, check_result, check_spec, measure, refusal
 from scale_assets.errors import ScaleError
-from scale_assets.features.repo import ViewDeclaration, read_repo
+from scale_assets.features.repo import FeatureRepo, ViewDeclaration, read_repo
 from scale_assets.handover import online_store_options
 from scale_assets.resources import LakeResource, ModelRegistryResource, SettingsResource
 
 if TYPE_CHECKING:
+    from scale_assets.features.skew.report import SkewReport
     from scale_assets.lake import Lake
 
 KINDS = {"tabular": "tabular", "sequence": "ranking"}
@@ -34,7 +36,7 @@ class Release(dg.Component, dg.Resolvable, dg.Model):
     """Turns the registered version that an alias names into the folder that serving watches.
 
     Yields `release/<model>`. The folder becomes current only after serving's own loader has
-    answered a request from it.
+    answered a request from it, and only while what is served agrees with the lake.
     """
 
     name: str = Field(description="Registered model, declared by a TrainedModel of that name.")
@@ -54,6 +56,12 @@ class Release(dg.Component, dg.Resolvable, dg.Model):
         "the graph imputes); popular (rank by recent popularity without a history).",
         examples=[["fresh", "default"]],
     )
+    skew: Skew | None = Field(
+        default=None,
+        description="Budget of training-serving skew; above it nothing is released. Without one "
+        "served vectors are not compared with the lake.",
+        examples=[{"budget": 0.001}],
+    )
     group: str = Field(default="releases", description="Group of the asset in the UI.")
     owners: list[str] = Field(default_factory=list, description="Users or teams.")
     schedule: str | None = Field(
@@ -67,7 +75,7 @@ class Release(dg.Component, dg.Resolvable, dg.Model):
         return dg.AssetKey(["release", self.name])
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        views = read_repo(context.project_root / self.repo).service(self.feature_service)
+        repo = read_repo(context.project_root / self.repo)
         schedules = []
         if self.schedule:
             schedules.append(
@@ -79,33 +87,74 @@ class Release(dg.Component, dg.Resolvable, dg.Model):
                     description=f"Serves the version of {self.name} that the alias names then.",
                 )
             )
-        return dg.Definitions(assets=[self._asset(views)], schedules=schedules)
+        return dg.Definitions(assets=[self._asset(repo)], schedules=schedules)
 
-    def _asset(self, views: tuple[ViewDeclaration, ...]) -> dg.AssetsDefinition:
-        @dg.asset(
-            key=self.key,
-            deps=[["models", self.name], *(["online", view.name] for view in views)],
+    def _asset(self, repo: FeatureRepo) -> dg.AssetsDefinition:
+        views = repo.service(self.feature_service)
+        answers = dg.AssetCheckSpec(
+            "answers_a_request",
+            asset=self.key,
+            blocking=True,
+            description="Serving's own loader answers from the folder, in its own process.",
+        )
+
+        @dg.multi_asset(
+            name="__".join(self.key.path),
+            specs=[self._spec(views)],
+            check_specs=[answers, *([check_spec(self.key, self.skew)] if self.skew else [])],
+        )
+        def release(
+            settings: SettingsResource, lake: LakeResource, registry: ModelRegistryResource
+        ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+            client = registry.client()
+            registered = client.get_model_version_by_alias(self.name, self.alias)
+            if self.skew is not None:
+                served = tuple(repo.views[view.name] for view in views)
+                report = self._measured(self.skew, lake.lake(), settings, views, served)
+                yield check_result(self.key, self.skew, report)
+                if report.over(self.skew.budget):
+                    raise ReleaseError(
+                        refusal(
+                            self.skew,
+                            report,
+                            model=self.name,
+                            version=str(registered.version),
+                            folder=str(settings.values.vectors_dir),
+                        )
+                    )
+            source = Path(client.download_artifacts(registered.run_id, "model"))
+            yield self._release(settings, lake.lake(), registered, source, views)
+
+        return release
+
+    def _spec(self, views: tuple[ViewDeclaration, ...]) -> dg.AssetSpec:
+        return dg.AssetSpec(
+            self.key,
+            deps=[dg.AssetKey(["models", self.name]), *(online_key(view.name) for view in views)],
             description=f"The folder of {self.name} that serving loads: the version with "
             f"alias {self.alias}, its features and its fallbacks.",
             group_name=self.group,
             owners=self.owners,
             kinds={"onnx"},
             metadata=self._columns(views),
-            check_specs=[
-                dg.AssetCheckSpec(
-                    "answers_a_request",
-                    asset=self.key,
-                    blocking=True,
-                    description="Serving's own loader answers from the folder, in its own process.",
-                )
-            ],
         )
-        def release(
-            settings: SettingsResource, lake: LakeResource, registry: ModelRegistryResource
-        ) -> dg.MaterializeResult:
-            return self._release(settings, lake.lake(), registry, views)
 
-        return release
+    def _measured(
+        self,
+        skew: Skew,
+        lake: "Lake",
+        settings: SettingsResource,
+        views: tuple[ViewDeclaration, ...],
+        served: tuple[ViewDeclaration, ...],
+    ) -> "SkewReport":
+        """Each input is what it was trained on, whatever the present release maps it to."""
+        if self.inputs:
+            declared = {name: feature_source(path, views) for name, path in self.inputs.items()}
+        else:
+            names = [name for view in views for name, _ in view.columns]
+            declared = {name: owner(name, views) for name in names}
+        inputs = {name: (each["view"], each["feature"]) for name, each in declared.items()}
+        return measure(skew, lake, settings.values, model=self.name, views=served, inputs=inputs)
 
     def _columns(self, views: tuple[ViewDeclaration, ...]) -> dict[str, Any]:
         """Each input of the model, and the online feature that fills it."""
@@ -135,17 +184,15 @@ class Release(dg.Component, dg.Resolvable, dg.Model):
         self,
         settings: SettingsResource,
         lake: "Lake",
-        registry: ModelRegistryResource,
+        registered: Any,
+        source: Path,
         views: tuple[ViewDeclaration, ...],
-    ) -> dg.MaterializeResult:
-        client = registry.client()
-        registered = client.get_model_version_by_alias(self.name, self.alias)
+    ) -> dg.MaterializeResult[Any]:
         root = settings.values.releases_dir / self.name
         folder = root / str(registered.version)
         staged = root / f".{registered.version}.part"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
-        source = Path(client.download_artifacts(registered.run_id, "model"))
         for name in RELEASE_FILES:
             shutil.copyfile(source / name, staged / name)
         manifest = self._manifest(registered, source, views)

@@ -10,6 +10,7 @@ from scale_assets.erasure.online import found_online
 from scale_assets.erasure.parquet_search import found_in_parquet
 from scale_assets.erasure.person import Feed, Person
 from scale_assets.erasure.scope import Scope
+from scale_assets.erasure.vectors import found_in_vectors
 from scale_assets.lake.files import LOG
 from scale_assets.lake.stored import StoredFile
 
@@ -55,7 +56,8 @@ def _files(scope: Scope) -> Iterator[StoredFile]:
     for file in scope.lake.stored():
         seen.add(file.uri)
         yield file
-    found = {path.resolve() for place in scope.folders for path in place.rglob("*")}
+    places = [*scope.folders, scope.vectors_dir]
+    found = {path.resolve() for place in places for path in place.rglob("*")}
     for database in (scope.online_path, scope.warehouse_path):
         found |= {path.resolve() for path in database.parent.glob(f"{database.name}*")}
     for path in sorted(path for path in found if path.is_file() and str(path) not in seen):
@@ -72,6 +74,8 @@ def _search(file: StoredFile, scope: Scope, person: Person) -> Iterator[str]:
         yield from found_in_sqlite(path, person, scope.views)
     elif path == scope.warehouse_path.resolve():
         yield from found_in_duckdb(path, person)
+    elif path.parent == scope.vectors_dir.resolve():
+        yield from found_in_vectors(path, scope.views, person)
     else:
         yield from found_in_bytes(path, person)
 

@@ -17,6 +17,7 @@ from scale_assets.erasure.online import erase_online
 from scale_assets.erasure.person import ErasureError, Feed, Person
 from scale_assets.erasure.scope import OutOfReach, Scope
 from scale_assets.erasure.statement import Statement
+from scale_assets.erasure.vectors import erase_vectors
 from scale_assets.erasure.warehouse import erase_warehouse
 from scale_assets.ingest.suppression import SUPPRESSION_LIST, SuppressionList, digest_of
 from scale_assets.lake import fault_point
@@ -44,6 +45,8 @@ def forget(scope: Scope, *, subject: str, ids: Sequence[str], working: Working) 
         erased += erase_online(scope.online_path, scope.views, person)
         if scope.redis_url:
             erased += erase_online(scope.redis_url, scope.views, person)
+    with working("served vectors"):
+        erased += erase_vectors(scope.vectors_dir, scope.views, person)
     with working("warehouse"):
         erased += erase_warehouse(scope.warehouse_path, person)
     with working("ingested tables and quarantine"):

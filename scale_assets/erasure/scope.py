@@ -1,4 +1,4 @@
-"""What erasure reaches: the lake, files of datasets and predictions, online store, warehouse."""
+"""What erasure reaches: the lake, files of datasets, predictions and served vectors, the stores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +35,7 @@ class Scope:
     folders: Sequence[Path]  # of datasets, predictions, releases
     online_path: Path
     warehouse_path: Path
+    vectors_dir: Path  # the log of served vectors
     out_of_reach: Sequence[OutOfReach]
     refuse_if_busy: Callable[[], None]  # raises while something derives tables from others
     redis_url: str | None = field(
@@ -49,4 +50,5 @@ class Scope:
             str(self.online_path),
             *([shown(self.redis_url)] if self.redis_url else []),
             str(self.warehouse_path),
+            str(self.vectors_dir),
         ]

@@ -34,6 +34,7 @@ class OnlineRow:
     known_at: datetime
     age: timedelta
     is_expired: bool
+    schema: int  # of the layout that the value was written with
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,13 @@ class FeatureMatrix:
     known_at_us_N: np.ndarray
     age_us_N: np.ndarray
     is_expired_N: np.ndarray
+
+
+class RowsAnswer(NamedTuple):
+    """Rows by view, in the order of the keys that were asked for; now in microseconds."""
+
+    rows: dict[str, list[OnlineRow | None]]
+    now: int  # -1 while nothing told the time of a replayed world
 
 
 class PackedAnswer(NamedTuple):
@@ -76,13 +84,18 @@ class OnlineReader:
         self, requests: Mapping[str, Sequence[str]]
     ) -> dict[str, list[OnlineRow | None]]:
         """Values of several views, each with its own keys, by one round trip."""
+        return self.read_rows(requests).rows
+
+    def read_rows(self, requests: Mapping[str, Sequence[str]]) -> RowsAnswer:
+        """The same, and the time that ages are counted to."""
         found = self.backend.get(requests)
         now = self._now(found.clock)
         views = self.backend.views()
-        return {
+        rows = {
             view: [None if data is None else self._row(views[view], data, now) for data in values]
             for view, values in found.values.items()
         }
+        return RowsAnswer(rows, now)
 
     def read_packed(self, requests: Mapping[str, Sequence[str]]) -> PackedAnswer:
         """Bytes of several views by one round trip, and the time that ages are counted to."""
@@ -148,6 +161,7 @@ class OnlineReader:
             known_at=from_micros(known_at),
             age=age,
             is_expired=is_expired,
+            schema=schema_of(data),
         )
 
     def values(self, current: AnyLayout, data: bytes, now: int) -> dict[str, Any]:

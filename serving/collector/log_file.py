@@ -29,7 +29,7 @@ class LogFile:
     def append(self, data: bytes) -> None:
         """Write and sync ``data``, or raise OSError and leave the file as it was."""
         try:
-            _write_all(self._fd, data)
+            write_all(self._fd, data)
             os.fdatasync(self._fd)
         except OSError:
             os.ftruncate(self._fd, self.num_bytes)
@@ -119,7 +119,7 @@ def _show(path: Path, num_bytes: int) -> None:
         path.unlink()
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]

@@ -29,7 +29,7 @@ VOCABULARY = {
     },
     "FeatureViews": {"repo", "clock", "max_age_days", "group", "owners"},
     "Release": {
-        *("name", "alias", "feature_service", "repo", "inputs", "fallback"),
+        *("name", "alias", "feature_service", "repo", "inputs", "fallback", "skew"),
         *("group", "owners", "schedule"),
     },
     "Snapshot": {*STREAM, "min_row_ratio"},

@@ -132,6 +132,7 @@ class Shop:
             folders=[self.root / "training"],
             online_path=self.root / "online.db",
             warehouse_path=self.root / "warehouse.duckdb",
+            vectors_dir=self.root / "vectors",
             out_of_reach=[OutOfReach(what="source", where="topic", todo="wait")],
             refuse_if_busy=lambda: None,
             redis_url=self.redis_url,

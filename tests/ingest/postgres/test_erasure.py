@@ -35,6 +35,7 @@ def scope_of(lake: Lake, feed: PostgresChanges) -> Scope:
         folders=[],
         online_path=nowhere,
         warehouse_path=nowhere,
+        vectors_dir=nowhere,
         out_of_reach=[],
         refuse_if_busy=lambda: None,
     )
