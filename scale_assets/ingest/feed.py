@@ -1,5 +1,6 @@
 """A feed: where records come from, which contract they keep, which two tables they fill."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,11 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from scale_assets.contracts import Contract, Mode, parse_contract
+from scale_assets.contracts import Contract, ContractError, Mode, parse_contract
 from scale_assets.ingest.columns import quarantine_schema
 from scale_assets.ingest.source import Piece, Source
 
 MAX_BATCH_BYTES = 64 << 20
+# A file that says the same this much later is taken for whole: somebody may be writing it.
+WRITTEN_AFTER_SECONDS = 0.5
 
 # The rows, in order, that are neither in the table nor twice in themselves.
 Deduplicator = Callable[[pa.Table, DeltaTable], pa.Table]
@@ -72,9 +75,25 @@ class Feed(ABC):
     def quarantine_schema(self) -> pa.Schema:
         return quarantine_schema(self.source.columns)
 
-    def contract_text(self) -> str:
-        return self.contract_path.read_text(encoding="utf-8")
+    def has_new_contract(self, text: str) -> bool:
+        """Whether the contract's file no longer says ``text``, once it has come to rest."""
+        before: str | None = text
+        found = self._contract_text()
+        while found != before:
+            time.sleep(WRITTEN_AFTER_SECONDS)
+            found, before = self._contract_text(), found
+        return found != text
 
     def load_contract(self) -> tuple[Contract, str]:
-        text = self.contract_text()
+        """The contract as its file is now; raises ContractError."""
+        text = self._contract_text()
+        if text is None:
+            raise ContractError(f"{self.contract_path}: feed {self.name}: there is no such file")
         return parse_contract(text, source=str(self.contract_path)), text
+
+    def _contract_text(self) -> str | None:
+        """None: there is no file, as for a moment when an editor replaces it."""
+        try:
+            return self.contract_path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None

@@ -155,7 +155,7 @@ class Ingestion:
         finish_move(feed.name, self.accepted, self.quarantine)
 
     def _open_or_refresh(self) -> None:
-        if not self.is_open or self.feed.contract_text() != self.contract_text:
+        if not self.is_open or self.feed.has_new_contract(self.contract_text):
             self.open()
             return
         version = self.accepted.version()

@@ -77,7 +77,7 @@ class Streaming:
         return not any(table.has_staged for table in self._tables.values())
 
     def _has_mended_contract(self) -> bool:
-        return any(t.feed.contract_text() != t.contract_text for t in self._tables.values())
+        return any(t.feed.has_new_contract(t.contract_text) for t in self._tables.values())
 
     def finish(self, table: TableCapture, last: int) -> None:
         """Read an unfinished batch of a table again: all that commits up to ``last``."""

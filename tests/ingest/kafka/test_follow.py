@@ -16,8 +16,8 @@ from scale_assets.ingest.follow import Follower, Pace
 from scale_assets.ingest.ingestion import ingest
 from scale_assets.ingest.kafka.reading import KafkaReading
 from scale_assets.lake import Lake
+from tests.ingest.conftest import CONTRACT, folder_of, lines
 from tests.ingest.conftest import event as an_event
-from tests.ingest.conftest import folder_of, lines
 from tests.ingest.kafka.mock import send, values
 
 QUICK = Pace(commit_seconds=0.2, report_seconds=0.5)
@@ -178,6 +178,22 @@ def test_files_can_be_followed_too(lake: Lake, feed: EventFeed) -> None:
     (folder_of(feed) / "a.jsonl").write_bytes(lines([an_event(1)]))
     with following(lake, feed, lambda _: None):
         wait_for(lambda: num_rows(lake, feed) == 1)
+
+
+def test_a_contract_that_is_being_written_is_waited_for(lake: Lake, feed: EventFeed) -> None:
+    whole = CONTRACT.format(version="1.1.0", more="      - {name: color, logicalType: string}\n")
+    (folder_of(feed) / "a.jsonl").write_bytes(lines([an_event(1)]))
+    with following(lake, feed, lambda _: None):
+        wait_for(lambda: num_rows(lake, feed) == 1)
+        feed.contract_path.write_text(whole[: whole.index("score") - 3])
+        time.sleep(0.3)
+        feed.contract_path.unlink()
+        time.sleep(0.3)
+        feed.contract_path.write_text(whole)
+        (folder_of(feed) / "b.jsonl").write_bytes(lines([an_event(2, color="red")]))
+        wait_for(lambda: num_rows(lake, feed) == 2)
+
+    assert sorted(lake.read(feed.table)["color"].to_pylist(), key=str) == [None, "red"]
 
 
 def test_what_cannot_be_read_on_ends_it(lake: Lake, feed: EventFeed) -> None:
