@@ -6,7 +6,9 @@ known_at; older than the ttl is null. The join finds that feature_time from keys
 reads the columns of just those rows: docs/decisions/0014-as-of-join.md says why, and what it costs.
 """
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -33,7 +35,10 @@ class AsOfJoinError(ScaleError):
 
 @dataclass(frozen=True)
 class AsOfView:
-    """One feature view to join: ``relation`` is a SELECT of its whole history."""
+    """One feature view to join: ``relation`` is a SELECT of its whole history.
+
+    It reads files or tables; what is registered on one connection is not there for its cursors.
+    """
 
     name: str
     relation: str
@@ -51,7 +56,7 @@ def connect(
     import duckdb
 
     connection = duckdb.connect()
-    connection.execute("set TimeZone = 'UTC'")
+    connection.execute("set global TimeZone = 'UTC'")  # for its cursors, too
     if memory_limit:
         connection.execute("set memory_limit = ?", [memory_limit])
     if temp_folder:
@@ -95,10 +100,12 @@ def store_join(
     with_times: bool = False,
     spark: "SparkHistories | None" = None,
 ) -> str:
-    """Join into temporary tables, which spill to disk; returns the SELECT of the result.
+    """Join into tables in memory, which spill to disk; returns the SELECT of the result.
+
+    Views are joined side by side: a history of one row group keeps but one thread busy.
 
     Args:
-        connection: A private one, as ``connect`` makes: temporary tables are left in it.
+        connection: A private one, as ``connect`` makes: tables are left in it.
         entities: Rows as a table, or a SELECT that the connection can run.
         views: The feature views to join; any number, each by its own keys.
         time: Column of the entity rows; naive times are UTC.
@@ -112,24 +119,19 @@ def store_join(
     """
     rows = store_entities(connection, entities, time=time)
     _check_columns(rows, views, time)
+    joins = [
+        _ViewJoin(connection.cursor(), view, rows, number=number, hide_backfills=hide_backfills)
+        for number, view in enumerate(views)
+    ]
+    if spark is None:
+        with ThreadPoolExecutor(_num_threads(connection)) as pool:
+            deque(pool.map(_ViewJoin.store, joins), maxlen=0)
+    else:
+        for join in joins:
+            join.store_found(spark)
     outputs = [f"entity_rows.{quoted(f'entity {name}')} as {quoted(name)}" for name in rows.kinds]
-    tables = ["entity_rows"]
-    for position, view in enumerate(views):
-        match = f"match_{position}"
-        join = _ViewJoin(connection, view, rows, hide_backfills=hide_backfills)
-        if spark is None:
-            join.store(match)
-        else:
-            join.store_found(match, spark)
-        tables.append(match)
-        outputs += [
-            f"{match}._{number} as {quoted(name)}" for number, (_, name) in enumerate(view.columns)
-        ]
-        if with_times:
-            outputs += [
-                f"make_timestamptz({match}._{kind}) as {quoted(f'{view.name}__{kind}')}"
-                for kind in ("feature_time", "known_at")
-            ]
+    outputs += [output for join in joins for output in join.outputs(with_times=with_times)]
+    tables = ["entity_rows", *(join.match for join in joins)]
     # Every table has the entity rows' order and number, so that no key is needed to join them.
     return f"select {', '.join(outputs)} from {' positional join '.join(tables)}"
 
@@ -189,31 +191,50 @@ class _ViewJoin:
         view: AsOfView,
         rows: EntityRows,
         *,
+        number: int,
         hide_backfills: bool,
     ) -> None:
+        self.match = f"match_{number}"  # one row per entity row, in order
+        self._best, self._times = f"best_{number}", f"times_{number}"
         self._connection = connection
         self._view = view
         self._rows = rows
+        self._has_few_rows = rows.most_per_entity(view.keys) <= FEW_ROWS_PER_ENTITY
         self._hide_backfills = hide_backfills
         self._keys = [f"_key{number}" for number, _ in enumerate(view.keys)]
         self._ttl = None if view.ttl is None else min(_micros(view.ttl), _MAX_MICROS)
 
-    def store(self, match: str) -> None:
-        """One row per entity row, in order: the view's columns, or nulls."""
+    def outputs(self, *, with_times: bool) -> list[str]:
+        """The columns of the result that come from this view."""
+        view = self._view
+        times = [("feature_time", f"{view.name}__feature_time")]
+        times += [("known_at", f"{view.name}__known_at")]
+        return [
+            *(f"{self.match}._{n} as {quoted(name)}" for n, (_, name) in enumerate(view.columns)),
+            *(
+                f"make_timestamptz({self.match}._{kind}) as {quoted(name)}"
+                for kind, name in times
+                if with_times
+            ),
+        ]
+
+    def store(self) -> None:
+        """The view's columns of each entity row, or nulls."""
         entities = self._keyed_entities()
-        if self._rows.most_per_entity(self._view.keys) <= FEW_ROWS_PER_ENTITY:
-            best = self._best_by_hash(entities)
-        else:
-            best = self._best_by_order(entities)
-        self._connection.execute(f"create or replace temp table best as {best}")
-        self._connection.execute(f"create or replace temp table {match} as {self._matches()}")
-        found = self._connection.execute(f"select count(*) from {match}").fetchall()[0][0]
+        best = self._best_by_hash if self._has_few_rows else self._best_by_order
+        self._create(self._best, best(entities))
+        self._create(self.match, self._matches())
+        found = self._connection.execute(f"select count(*) from {self.match}").fetchall()[0][0]
         if found > self._rows.count:
             # Some history rows share key and feature_time.
-            self._connection.execute(f"create or replace temp table {match} as {self._untied()}")
+            self._create(self.match, self._untied())
+        self._connection.execute(f"drop table {self._best}")
 
-    def store_found(self, match: str, spark: "SparkHistories") -> None:
-        """The same table, of what Spark found."""
+    def _create(self, table: str, query: str) -> None:
+        self._connection.execute(f"create or replace table {table} as {query}")
+
+    def store_found(self, spark: "SparkHistories") -> None:
+        """The same, of what Spark found."""
         known = " and ".join(f"{name} is not null" for name in ["_time", *self._keys])
         keyed = f"select * from ({self._keyed_entities()}) where {known}"
         found = spark.matches(
@@ -222,10 +243,10 @@ class _ViewJoin:
             hide_backfills=self._hide_backfills,
         )
         self._connection.register("spark_found", found)
-        self._connection.execute(
-            f"create or replace temp table {match} as select entity_rows._row,"
-            " spark_found.* exclude (_row) from entity_rows left join spark_found using (_row)"
-            " order by entity_rows._row"
+        self._create(
+            self.match,
+            "select entity_rows._row, spark_found.* exclude (_row)"
+            " from entity_rows left join spark_found using (_row) order by entity_rows._row",
         )
         self._connection.unregister("spark_found")
 
@@ -244,26 +265,26 @@ class _ViewJoin:
         A row known at its feature_time never hides a newer one, so that sorting is enough. A late
         one may: for those, the newest feature_time among all that were known so far is kept.
         """
-        keys = ", ".join(self._keys)
-        self._connection.execute(
-            "create or replace temp table times as"
-            f" select {''.join(f'{key}, ' for key in self._keys)}_feature_time,"
-            f" {'greatest(_feature_time, _known_at)' if self._hide_backfills else '_feature_time'}"
-            f" as _visible_at from ({self._history()}) as h"
-            + (f" semi join ({entities}) as e on {self._on('e', 'h')}" if self._keys else "")
+        visible_at = "greatest(_feature_time, _known_at)"
+        self._create(
+            self._times,
+            f"select {''.join(f'{key}, ' for key in self._keys)}_feature_time,"
+            f" {visible_at if self._hide_backfills else '_feature_time'} as _visible_at"
+            f" from ({self._history()}) as h"
+            + (f" semi join ({entities}) as e on {self._on('e', 'h')}" if self._keys else ""),
         )
         late = self._connection.execute(
-            "select count(*) from times where _visible_at > _feature_time"
+            f"select count(*) from {self._times} where _visible_at > _feature_time"
         ).fetchall()[0][0]
-        joins = "asof left join (from times where _visible_at = _feature_time) as prompt"
+        joins = f"asof left join (from {self._times} where _visible_at = _feature_time) as prompt"
         joins += f" on {self._on('e', 'prompt', 'and ')}e._time >= prompt._visible_at"
         newest = "prompt._feature_time"
         if late:
-            by = f"partition by {keys} " if keys else ""
+            by = f"partition by {', '.join(self._keys)} " if self._keys else ""
             joins += (
                 " asof left join (select * replace (max(_feature_time) over"
                 f" ({by}order by _visible_at) as _feature_time)"
-                " from times where _visible_at > _feature_time) as late"
+                f" from {self._times} where _visible_at > _feature_time) as late"
                 f" on {self._on('e', 'late', 'and ')}e._time >= late._visible_at"
             )
             newest = f"greatest({newest}, late._feature_time)"  # ignores null
@@ -278,7 +299,8 @@ class _ViewJoin:
         times = ["_feature_time", "_known_at", "_is_known"]
         chosen = ", ".join(f"h.{name}" for name in [*times, *names])
         return (
-            f"select best._row, {chosen} from best left join ({self._history(names)}) as h"
+            f"select best._row, {chosen} from {self._best} as best"
+            f" left join ({self._history(names)}) as h"
             f" on {self._on('best', 'h', 'and ')}best._feature_time = h._feature_time"
             f"{self._known('best')} order by best._row"
         )
@@ -358,6 +380,10 @@ class _ViewJoin:
 
     def _fresh(self, history: str) -> str:
         return "" if self._ttl is None else f" and {history}._feature_time >= _time - {self._ttl}"
+
+
+def _num_threads(connection: "duckdb.DuckDBPyConnection") -> int:
+    return int(connection.execute("select current_setting('threads')").fetchall()[0][0])
 
 
 def _sql(value: int | None) -> str:

@@ -18,7 +18,7 @@ _FLOATS = {"FLOAT", "DOUBLE"}
 
 @dataclass(frozen=True)
 class EntityRows:
-    """What the temporary table entity_rows holds: _row, _time, and "entity <column>" of each column.
+    """What the table entity_rows holds: _row, _time, and "entity <column>" of each column.
 
     ``first`` and ``last`` are the bounds of _time, in microseconds; None where no row has a time.
     """
@@ -69,7 +69,7 @@ def store_entities(
     moment = f"epoch_us({quoted(time)}::timestamptz)" if time in kinds else "null::bigint"
     renamed = ", ".join(f"{quoted(name)} as {quoted(f'entity {name}')}" for name in kinds)
     connection.execute(
-        "create or replace temp table entity_rows as select row_number() over () as _row,"
+        "create or replace table entity_rows as select row_number() over () as _row,"
         f" {moment} as _time, {renamed} from ({source})"
     )
     count, first, last = connection.execute(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from feast import FeatureView, OnDemandFeatureView
 from feast.data_source import DataSource
 from feast.errors import FeastEntityDFMissingColumnsError
@@ -309,23 +310,33 @@ def _describe_entities(
     config: LakeOfflineStoreConfig, entities: pa.Table | str
 ) -> tuple[str, list[str], tuple[datetime | None, datetime | None]]:
     """The time column, the other columns, and the first and last time."""
-    with private_connection(config.memory_limit) as connection:
-        if isinstance(entities, pa.Table):
-            connection.register("caller_rows", entities)
-        query = "select * from caller_rows" if isinstance(entities, pa.Table) else entities
-        kinds = {row[0]: row[1] for row in connection.execute(f"describe {query}").fetchall()}
-        time = _time_column(kinds)
-        bounds = connection.execute(
-            f"select epoch_us(min({quoted(time)})::timestamptz),"
-            f" epoch_us(max({quoted(time)})::timestamptz) from ({query})"
-        ).fetchall()[0]
-    first, last = (None if b is None else datetime.fromtimestamp(b / 1e6, UTC) for b in bounds)
-    return time, [name for name in kinds if name != time], (first, last)
+    if isinstance(entities, pa.Table):
+        schema = entities.schema
+        time = _time_column(schema)
+        bounds = pc.min_max(pc.cast(entities[time], pa.timestamp("us")).cast(pa.int64())).as_py()
+        first, last = bounds["min"], bounds["max"]
+    else:  # without a connection of its own for a frame, since one takes longer than the rest
+        with private_connection(config.memory_limit) as connection:
+            schema = connection.sql(f"select * from ({entities}) limit 0").to_arrow_table().schema
+            time = _time_column(schema)
+            moment = f"{quoted(time)}::timestamptz"
+            first, last = connection.execute(
+                f"select epoch_us(min({moment})), epoch_us(max({moment})) from ({entities})"
+            ).fetchall()[0]
+    return time, [name for name in schema.names if name != time], (_moment(first), _moment(last))
 
 
-def _time_column(kinds: dict[str, str]) -> str:
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else datetime.fromtimestamp(micros / 1e6, UTC)
+
+
+def _time_column(schema: pa.Schema) -> str:
     """Feast's rule: "event_timestamp", else the only column that holds times."""
-    times = [name for name, kind in kinds.items() if kind.startswith(("TIMESTAMP", "DATE"))]
+    times: list[str] = [
+        field.name
+        for field in schema
+        if pa.types.is_timestamp(field.type) or pa.types.is_date(field.type)
+    ]
     if "event_timestamp" in times:
         return "event_timestamp"
     if len(times) != 1:

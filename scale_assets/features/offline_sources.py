@@ -34,8 +34,11 @@ class Relations:
         found = _file_source(source)
         if not isinstance(found.file_format, DeltaFormat):
             return f"select * from read_parquet({literal(self._path(found))})"
-        version = self._version(found.path)
-        return f"select * from ({self._lake.duckdb_relation_sql(found.path, version=version)})"
+        if (version := self.versions.get(found.path)) is None:
+            self.versions[found.path], relation = self._lake.newest_relation_sql(found.path)
+        else:
+            relation = self._lake.duckdb_relation_sql(found.path, version=version)
+        return f"select * from ({relation})"
 
     def spark_rows(self, spark: "SparkSession", source: DataSource | None) -> "DataFrame":
         from scale_assets.lake.spark_rows import spark_rows

@@ -112,6 +112,11 @@ class Lake:
         handle = self.open(table, version=version)
         return self._files_sql(handle, local_files(handle))
 
+    def newest_relation_sql(self, table: str) -> tuple[int, str]:
+        """The newest version, and a SELECT of exactly it."""
+        handle = self.open(table)
+        return int(handle.version()), self._files_sql(handle, local_files(handle))
+
     def position(self, table: str, app_id: str) -> int | None:
         """How far the table has read a source; None before its first row."""
         if not self.exists(table):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+import duckdb
 import pyarrow as pa
 from hypothesis import strategies as st
 
@@ -124,6 +125,12 @@ def view(name: str, ttl: int | None, *, known_at: str | None = "ka") -> AsOfView
         known_at=known_at,
         ttl=None if ttl is None else timedelta(hours=ttl),
     )
+
+
+def store(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
+    """A table that cursors of the connection see, too."""
+    connection.register("given_rows", rows)
+    connection.execute(f"create or replace table {name} as select * from given_rows")
 
 
 def history_table(history: Sequence[Row], origin: datetime) -> pa.Table:

@@ -23,6 +23,7 @@ from tests.features.asof_cases import (
     mismatches,
     random_case,
     rows,
+    store,
     ttls,
     view,
     visible_loop,
@@ -67,7 +68,7 @@ def test_equals_the_naive_loop(
     """Ties, future rows, nulls, unknown and repeated entities, TTL edges, backfills: 0 mismatches."""
     with connect() as connection:
         for name, table in (("one", history), ("two", other)):
-            connection.register(name, history_table(table, origin))
+            store(connection, name, history_table(table, origin))
         views = [view("one", ttl), view("two", other_ttl)]
         found = join_as_of(
             connection,
@@ -92,7 +93,7 @@ def test_random_entity_rows_equal_the_loop(
     history, labels = random_case(4, num_labels=num_labels)
 
     with connect() as connection:
-        connection.register("one", history_table(history, ORIGINS[0]))
+        store(connection, "one", history_table(history, ORIGINS[0]))
         found = join_as_of(
             connection,
             label_table(labels, ORIGINS[0]),
@@ -123,7 +124,7 @@ def test_a_tie_is_broken_the_same_way_whatever_the_order(
     results = []
     for table in (history, shuffled):
         with connect() as connection:
-            connection.register("one", history_table(table, ORIGINS[0]))
+            store(connection, "one", history_table(table, ORIGINS[0]))
             results.append(join_as_of(connection, labels, [view("one", None)], time="time"))
 
     assert results[0].equals(results[1]), way
@@ -138,7 +139,7 @@ def test_latest_rows_are_the_join_at_the_end_of_time(
 ) -> None:
     known = [row for row in history if row[0] is not None]
     with connect() as connection:
-        connection.register("one", history_table(known, ORIGINS[0]))
+        store(connection, "one", history_table(known, ORIGINS[0]))
         latest = (
             connection.sql(latest_rows(view("one", None), hide_backfills=hide_backfills))
             .to_arrow_table()
@@ -158,7 +159,7 @@ def test_the_times_of_the_used_rows_come_with_them(way: str) -> None:
     origin = ORIGINS[0]
     with connect() as connection:
         history: list[Row] = [("a", 1, 2, 7, "p"), ("a", 3, 9, 8, "q")]
-        connection.register("one", history_table(history, origin))
+        store(connection, "one", history_table(history, origin))
         labels = label_table([("a", 4), ("b", 4)], origin)
         found = join_as_of(connection, labels, [view("one", None)], time="time", with_times=True)
 
@@ -169,9 +170,7 @@ def test_the_times_of_the_used_rows_come_with_them(way: str) -> None:
 def test_a_view_without_keys_has_one_history_for_all(way: str) -> None:
     everybody = AsOfView("v", "select * from one", (), (("x", "x"),), "ft", "ka", None)
     with connect() as connection:
-        connection.register(
-            "one", history_table([("", 1, 1, 5, ""), ("", 3, 6, 6, "")], ORIGINS[0])
-        )
+        store(connection, "one", history_table([("", 1, 1, 5, ""), ("", 3, 6, 6, "")], ORIGINS[0]))
         labels = label_table([("a", 0), ("b", 4), (None, 9)], ORIGINS[0])
         found = join_as_of(connection, labels, [everybody], time="time")
 
@@ -200,7 +199,7 @@ def test_several_keys_and_a_query_as_entity_rows(way: str) -> None:
 @pytest.mark.parametrize("ttl", [timedelta.max, timedelta(microseconds=1)])
 def test_a_ttl_of_any_size(way: str, ttl: timedelta) -> None:
     with connect() as connection:
-        connection.register("one", history_table([("a", 1, 1, 5, "p")], ORIGINS[0]))
+        store(connection, "one", history_table([("a", 1, 1, 5, "p")], ORIGINS[0]))
         any_ttl = AsOfView(
             "one", "select * from one", (("key", "k"),), (("x", "x"),), "ft", "ka", ttl
         )
@@ -262,7 +261,7 @@ def test_keys_that_cannot_be_equal_are_refused_by_name() -> None:
 def test_missing_and_colliding_columns_are_named() -> None:
     labels = label_table([("a", 1)], ORIGINS[0])
     with connect() as connection:
-        connection.register("one", history_table([], ORIGINS[0]))
+        store(connection, "one", history_table([], ORIGINS[0]))
         with pytest.raises(AsOfJoinError, match="'moment'"):
             join_as_of(connection, labels, [view("one", None)], time="moment")
         keys = (("key", "k"),)

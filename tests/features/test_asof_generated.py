@@ -26,6 +26,7 @@ from tests.features.asof_cases import (
     label_table,
     mismatches,
     rows,
+    store,
     view,
 )
 
@@ -96,7 +97,7 @@ def engine(
             lake.overwrite("history", history)
         with connect() as connection:
             for each in views:
-                connection.register(each.name, history)
+                store(connection, each.name, history)
             return join_as_of(
                 connection,
                 labels,
