@@ -126,6 +126,8 @@ def _metadata(skew: Skew, report: "SkewReport") -> dict[str, Any]:
         said["inputs of other releases, not compared"] = dict(report.not_compared)
     if report.other_layouts:
         said["views read in another layout"] = dict(report.other_layouts)
+    if report.not_told:
+        said["replaced in the lake since, not compared"] = dict(report.not_told)
     if disagreeing := report.over(0):
         said["features"] = _features(disagreeing)
         said["examples"] = _examples(disagreeing)

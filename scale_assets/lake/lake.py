@@ -1,5 +1,6 @@
 """The Delta tables under one root: read as whole snapshots, written in whole commits."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from scale_assets.lake import history, parquet_files
 from scale_assets.lake.commits import (
@@ -20,7 +22,7 @@ from scale_assets.lake.commits import (
     written,
 )
 from scale_assets.lake.creation import created, grown, repartitioned
-from scale_assets.lake.errors import LakeError, MissingTable
+from scale_assets.lake.errors import LakeError, MissingTable, StoreFault
 from scale_assets.lake.files import folder, local_files, paths_here, publish
 from scale_assets.lake.fit import arrow_schema, delta_schema, fit
 from scale_assets.lake.merge import merge_rows
@@ -116,6 +118,15 @@ class Lake:
         """The newest version, and a SELECT of exactly it."""
         handle = self.open(table)
         return int(handle.version()), self._files_sql(handle, local_files(handle))
+
+    def former_relation_sql(self, table: str, version: int) -> str | None:
+        """A SELECT of an earlier snapshot; None where its log or a file is no longer there."""
+        try:
+            handle = self.open(table, version=version)
+            files = local_files(handle)
+        except (DeltaError, StoreFault):
+            return None
+        return self._files_sql(handle, files) if all(map(os.path.isfile, files)) else None
 
     def position(self, table: str, app_id: str) -> int | None:
         """How far the table has read a source; None before its first row."""

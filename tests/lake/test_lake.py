@@ -301,3 +301,23 @@ def test_transactions_read_in_one_pass_are_those_that_delta_reads(lake: Lake) ->
         assert found["s"] == version - 1
         assert {app: handle.transaction_version(app) for app in found} == found
         assert f"s/{version}" not in found
+
+
+@pytest.mark.parametrize("gone", ["nothing", "file", "log"])
+def test_an_earlier_snapshot_is_read_as_long_as_all_of_it_is_there(lake: Lake, gone: str) -> None:
+    first = lake.overwrite("z", events(1))
+    (file,) = lake.files("z")
+    second = lake.overwrite("z", events(2))
+    if gone == "file":
+        Path(file).unlink()
+    elif gone == "log":
+        lake.open("z").create_checkpoint()
+        log = Path(lake.uri("z"), "_delta_log")
+        for version in range(second):
+            (log / f"{version:020}.json").unlink()
+
+    relation = lake.former_relation_sql("z", first)
+
+    assert (relation is not None) == (gone == "nothing")
+    if relation is not None:
+        assert duckdb.sql(relation).fetchall()[0][0] == 1

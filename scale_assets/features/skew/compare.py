@@ -62,6 +62,7 @@ class _Comparison:
         self._lake = lake
         self._served = served
         self._other_layouts: dict[str, int] = {}
+        self._not_told: dict[str, int] = {}
 
     def run(self, folder: Path, since: datetime) -> SkewReport:
         num_torn = store_vectors(self._connection, folder, model=self._served.name, since=since)
@@ -87,6 +88,7 @@ class _Comparison:
                 if name not in self._served.inputs
             },
             other_layouts=self._other_layouts,
+            not_told=self._not_told,
             num_torn_lines=num_torn,
         )
 
@@ -112,20 +114,21 @@ class _Comparison:
         columns, paths = self._columns(view, logged)
         wanted = {column.feature for column in columns}
         kept = tuple(column for column in view.columns if column[0] in wanted)
-        key, schema = (view_text(view.name, member) for member in ("key", "schema"))
+        key, state, schema = (view_text(view.name, each) for each in ("key", "state", "schema"))
         time = f"make_timestamptz(({view_text(view.name, 'as_of_us')})::bigint)"
         store_as_of(
             self._connection,
             self._lake,
             replace(view, columns=kept),
-            f"select distinct {key} as key, {time} as time from vectors where {key} is not null",
+            f"select {key} as key, {time} as time, bool_or({state} <> 'absent') as was_read"
+            f" from vectors where {key} is not null group by all",
         )
         self._connection.execute(
             f"create or replace temp table served as select vector, place, version, {key} as key,"
             f" {time} as time, {schema} as schema, json_extract(line, {paths_sql(paths)}) as used"
             f" from vectors where {key} is not null"
         )
-        self._note_other_layouts(view)
+        self._note_what_is_apart(view)
         yield from self._verdicts(view, columns)
 
     def _columns(
@@ -154,7 +157,10 @@ class _Comparison:
     def _verdicts(self, view: ViewDeclaration, columns: Sequence[Column]) -> Iterator[FeatureSkew]:
         self._connection.execute(
             "create or replace temp table verdicts as select vector,"
-            + ", ".join(f" {column.verdict} as v{at}" for at, column in enumerate(columns))
+            + ", ".join(
+                f" case when is_told then {column.verdict} end as v{at}"
+                for at, column in enumerate(columns)
+            )
             + f" from {BOTH}"
         )
         counts = ", ".join(
@@ -187,10 +193,15 @@ class _Comparison:
         for place, version, verdict, served, lake in rows:
             yield Example(place=place, version=version, verdict=verdict, served=served, lake=lake)
 
-    def _note_other_layouts(self, view: ViewDeclaration) -> None:
-        (number,) = self._one(f"select count(*) from served where schema <> '{layout_id(view)}'")
-        if number:
-            self._other_layouts[view.name] = number
+    def _note_what_is_apart(self, view: ViewDeclaration) -> None:
+        not_told, other = self._one(
+            "select count(*) filter (not is_told),"
+            f" count(*) filter (schema <> '{layout_id(view)}') from {BOTH}"
+        )
+        if not_told:
+            self._not_told[view.name] = not_told
+        if other:
+            self._other_layouts[view.name] = other
 
     def _one(self, query: str) -> tuple:  # type: ignore[type-arg]
         row: tuple = self._connection.execute(query).fetchall()[0]  # type: ignore[type-arg]

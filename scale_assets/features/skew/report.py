@@ -59,6 +59,8 @@ class SkewReport:
     """By input: the service has no such feature now, so only older releases were served it."""
     other_layouts: Mapping[str, int] = field(default_factory=dict)
     """By view: read from values that were written with another layout than the present one."""
+    not_told: Mapping[str, int] = field(default_factory=dict)
+    """By view: its table has since replaced the row, and the version that had it is gone."""
     num_torn_lines: int = 0
 
     def over(self, budget: float) -> list[FeatureSkew]:

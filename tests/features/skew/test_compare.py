@@ -9,17 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from scale_assets.erasure.delta import purge
 from scale_assets.features.skew import lines
 from scale_assets.features.skew.report import FeatureSkew, SkewReport
 from tests.features.skew.world import (
     ACTIVITY,
     CHURN,
     DAY,
+    HISTORY,
     NEXT_SITE,
     OWNERS,
     USERS,
     World,
     activity,
+    history,
     write_churn,
 )
 
@@ -175,6 +178,47 @@ def test_windows_are_counted_to_the_instant_that_was_read(world: World) -> None:
     assert world.compare().over(0) == []
     assert world.compare().num_vectors == 6
     assert named(world.compare(), "visits.visits_1d").equal == 6
+
+
+def test_a_table_that_keeps_only_the_latest_rows_is_read_as_it_was(world: World) -> None:
+    world.serve(model="next_site")
+    for day in (3, 4):
+        world.live(day)
+        world.load(*NEXT_SITE.views, day=day)
+    world.serve(USERS[:10], model="next_site")
+
+    report = world.compare(NEXT_SITE)
+
+    assert report.over(0) == []
+    assert named(report, "registration_history.site_ids").equal == 40
+    assert report.not_told == {}
+
+
+def test_what_the_lake_no_longer_tells_is_neither_right_nor_wrong(world: World) -> None:
+    world.serve(model="next_site")
+    world.live(3)
+    world.load(*NEXT_SITE.views, day=3)
+    world.serve(USERS[:10], model="next_site")
+    purge(world.lake, "history", refuse_if_busy=lambda: None)
+
+    report = world.compare(NEXT_SITE)
+
+    assert report.over(0) == []
+    assert report.not_told == {"registration_history": 30}
+    assert named(report, "registration_history.site_ids").equal == 10
+    assert named(report, "presentation_sites.site_ids").equal == 40
+
+
+def test_a_row_that_the_lake_never_had_is_extra_however_far_one_looks(world: World) -> None:
+    rows = history(2)
+    stranger = rows.slice(0, 1).set_column(0, "user_id", pa.array(["stranger"]))
+    world.load_as(pa.concat_tables([rows, stranger]), HISTORY, day=2)
+    world.serve(["stranger"], model="next_site")
+
+    report = world.compare(NEXT_SITE)
+
+    assert named(report, "registration_history.site_ids").extra == 1
+    assert report.not_told == {}
 
 
 def test_late_rows_that_came_after_the_answer_do_not_count(world: World) -> None:

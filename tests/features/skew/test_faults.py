@@ -225,11 +225,12 @@ def test_a_row_that_describes_a_later_instant(
 
 
 def test_a_row_from_the_future(world: World) -> None:
-    """Known only after the store's clock: training would not have seen it."""
-    rows = activity(2)
+    """Online before the lake says that it was known: training would not have seen it."""
+    rows = activity(3)
     at = rows.column_names.index("known_at")
-    late = pc.add(rows["known_at"].cast(pa.int64()), int(72 * HOUR.total_seconds() * 1e6))
-    world.lake.overwrite("activity", rows.set_column(at, "known_at", late.cast(TIME)))
+    late = pc.add(rows["known_at"].cast(pa.int64()), 3 * 86_400_000_000).cast(TIME)
+    world.lake.append_once("activity", rows.set_column(at, "known_at", late), positions={"day": 3})
+    world.load_as(rows, ACTIVITY, day=3)
     world.serve()
 
-    assert verdicts(world.compare())["activity.clicks_7d"] == {"extra": 30}
+    assert verdicts(world.compare())["activity.clicks_7d"] == {"different": 30}

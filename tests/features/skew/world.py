@@ -119,7 +119,7 @@ def activity(day: int, *, seed: int = 7) -> pa.Table:
 
 
 def history(day: int) -> pa.Table:
-    at = START + day * DAY
+    at = START + day * DAY + HOUR
     return pa.table(
         {
             "user_id": USERS,
@@ -184,12 +184,9 @@ class World:
 
     def live(self, day: int) -> None:
         """A day passes: rows come into the lake's tables."""
-        for table, rows in (
-            ("activity", activity(day)),
-            ("history", history(day)),
-            ("raw/visits", visits(day)),
-        ):
+        for table, rows in (("activity", activity(day)), ("raw/visits", visits(day))):
             self.lake.append_once(table, rows, positions={"day": day})
+        self.lake.overwrite("history", history(day))  # a table of the latest rows
 
     def load(self, *views: ViewDeclaration, day: int) -> None:
         """Bring views online, and the store's clock to the day's end."""
