@@ -2,8 +2,8 @@
 
 python -m benchmarks.features [--quick] [--only PART] [--json]
 
-Parts: ``offline`` is the point-in-time join, ``online`` the loads and reads for serving, ``streaming`` the
-views over streams; the modules ``features_<part>.py`` say what is compared.
+Parts: ``offline`` is the point-in-time join, ``online`` the loads and reads for serving, ``rebuild`` a lost
+Redis brought back, ``streaming`` the views over streams; the modules ``features_<part>.py`` say what is compared.
 """
 
 import argparse
@@ -11,13 +11,14 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import features_offline, features_online, features_streaming
+from benchmarks import features_offline, features_online, features_rebuild, features_streaming
 from benchmarks.measure import Comparison, machine
 
 # A part is handed whether it is to be quick, and gives its comparisons as it has them.
 PARTS: Mapping[str, Callable[[bool], Iterator[Comparison]]] = {
     "offline": features_offline.compare,
     "online": features_online.compare,
+    "rebuild": features_rebuild.compare,
     "streaming": features_streaming.compare,
 }
 

@@ -66,7 +66,7 @@ def _loaded(
     return (
         f"{view.name}  version {report.delta_version} ({how})  {report.num_considered:,} considered, "
         f"{report.num_written:,} written, {report.num_removed:,} removed{left_out}{parts}  "
-        f"{report.seconds:.1f} s"
+        f"{_timed(report.num_considered, report.seconds)}"
     )
 
 
@@ -83,8 +83,14 @@ def _counted(
     how = f"all, {report.rebuilt}" if report.rebuilt else f"{report.num_commits} commits"
     return (
         f"{view.name}  version {report.version} ({how})  {report.num_events:,} events counted, "
-        f"{report.num_states:,} states written  {time.perf_counter() - started:.1f} s"
+        f"{report.num_states:,} states written  "
+        f"{_timed(report.num_events, time.perf_counter() - started)}"
     )
+
+
+def _timed(number: int, seconds: float) -> str:
+    """How long it took, and how many of what was looked at came to a second."""
+    return f"{seconds:.1f} s" + (f" ({number / seconds:,.0f}/s)" if number else "")
 
 
 def _backend(settings: Settings) -> "Backend":

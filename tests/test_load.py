@@ -1,5 +1,6 @@
 """`scale load`, as a user calls it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,9 @@ def test_a_lost_redis_is_filled_by_one_command(
         with Redis.from_url(empty_redis, password="s3cret") as client:
             client.delete("scale:{a}:visits")
         again, rebuilt = scale_load("visits"), scale_load("--rebuild")
+        with Redis.from_url(empty_redis, password="s3cret") as client:
+            client.flushall()
+        refilled = scale_load()
         with open_backend(empty_redis.replace("//", "//:s3cret@")) as backend:
             found = OnlineReader(backend).read("visits", ["a", "b"])
     finally:
@@ -69,8 +73,10 @@ def test_a_lost_redis_is_filled_by_one_command(
     assert [row is not None for row in found] == [True, True]
     assert "2 considered, 2 written" in first
     assert "0 considered, 0 written" in again
-    assert "2 considered, 1 written" in rebuilt
-    assert "s3cret" not in first + again + rebuilt
+    assert "(all) 2 considered, 2 written" in refilled
+    assert re.search(r"2 considered, 1 written, 0 removed \d+\.\d s \(\d+/s\)", rebuilt), rebuilt
+    assert re.search(r"redis://127\.0\.0\.1:\d+/0 in \d+\.\d s", rebuilt), rebuilt
+    assert "s3cret" not in first + again + rebuilt + refilled
     assert "redis://127.0.0.1" in first
 
 
