@@ -1,5 +1,6 @@
 """The ASGI application: routes, error mapping and the state that requests share."""
 
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from scale_assets.features.reader import OnlineReader
+from scale_assets.features.reader import OnlineReader, OnlineStoreError
 from serving.bodies import BodyLimit
 from serving.errors import Problem, problem
 from serving.features import OnlineFeatures
@@ -28,6 +29,9 @@ from serving.release import Manifest, Releases
 from serving.vector_sample import VectorSample
 
 MAX_BODY_BYTES = 64 * 1024
+RETRY_AFTER_S = "1"
+
+log = logging.getLogger("serving")
 
 
 def create_app(
@@ -61,6 +65,7 @@ def create_app(
             msgspec.DecodeError: _on_malformed,
             UnicodeDecodeError: _on_malformed,
             HTTPException: _on_http,
+            OnlineStoreError: _on_store,
         },
     )
     app.state.releases = Releases(releases_dir)
@@ -122,6 +127,14 @@ def _on_http(request: Request, error: Exception) -> Response:
         error.status_code, f"{request.method} {request.url.path} is no route; GET /docs lists them"
     )
     answer.headers.update(error.headers or {})
+    return answer
+
+
+def _on_store(request: Request, error: Exception) -> Response:
+    """The address, and what is wrong with it, is for whoever runs the server."""
+    log.error("%s: %s", request.url.path, error)
+    answer = problem(503, "the online store does not answer; ask again later")
+    answer.headers["Retry-After"] = RETRY_AFTER_S
     return answer
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from scale_assets.features.reader import OnlineReader
+from scale_assets.features.reader import OnlineReader, OnlineStoreError
 from serving.errors import Problem, ServingError
 from serving.features import OnlineFeatures
 from serving.online_store import add_online_store, open_online_store
@@ -47,7 +47,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         answer = check(options.release, open_online_store(options), options.key)
-    except (ServingError, Problem) as error:
+    except (ServingError, Problem, OnlineStoreError) as error:
         print(error, file=sys.stderr)
         return 1
     print(msgspec.json.encode(answer).decode())

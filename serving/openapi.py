@@ -17,6 +17,7 @@ PROBLEMS = {
     "400": "The body is not JSON.",
     "404": "The model or the entity is not known.",
     "422": "The body is JSON, but a field is missing, unknown or out of range.",
+    "503": "The online store does not answer; ask again after Retry-After seconds.",
 }
 
 

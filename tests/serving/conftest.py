@@ -32,7 +32,7 @@ def value(key: str, values: dict[str, Any], at: datetime) -> Value:
     return Value(key, values, micros(at), micros(at))
 
 
-def write_store(path: Path) -> None:
+def write_store(address: str | Path) -> None:
     """ada is fresh, bob's features are 60 days old, everybody else is unknown."""
     old = NOW - timedelta(days=60)
     rows = {
@@ -58,7 +58,7 @@ def write_store(path: Path) -> None:
             ],
         ),
     }
-    with open_backend(path) as backend:
+    with open_backend(address) as backend:
         for view, (layout, values) in rows.items():
             ViewWriter(backend, view, layout, ttl=None).write(values)
 

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from starlette.testclient import TestClient
 
 from scale_assets.features.reader import OnlineReader
 from serving.app import create_app
 from serving.errors import ServingError
-from tests.serving.conftest import write_withdrawal
+from tests.features.redis_servers import redis_server, wait_until
+from tests.serving.conftest import write_store, write_withdrawal
 
 ROUTES = {
     "/v1/predict/{model}",
@@ -161,3 +163,31 @@ def test_without_a_release_the_server_says_how_to_get_one(
 ) -> None:
     with pytest.raises(ServingError, match="make demo"):
         create_app(releases_dir=tmp_path / "none", online_store=OnlineReader(online_store))
+
+
+def test_an_online_store_that_goes_and_comes_back(
+    releases_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """503 meanwhile: the caller learns when to ask again, the log which store it is."""
+    with redis_server(tmp_path / "first") as port, Redis(port=port) as redis:
+        wait_until(redis.ping)
+        url = f"redis://127.0.0.1:{port}/0"
+        write_store(url)
+        app = create_app(releases_dir=releases_dir, online_store=OnlineReader(url))
+    query = {"registration_id": "ada"}
+    with TestClient(app, raise_server_exceptions=False) as client:
+        gone = [
+            client.post("/v1/predict/withdrawal", json=query),
+            client.post("/v1/recommend", json=query),
+        ]
+        with redis_server(tmp_path / "second", port=port), Redis(port=port) as redis:
+            wait_until(redis.ping)
+            write_store(url)
+            back = client.post("/v1/predict/withdrawal", json=query)
+
+    for answer in gone:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"] == "the online store does not answer; ask again later"
+    assert (back.status_code, back.json()["features"]) == (200, "fresh")
+    assert f"/v1/recommend: {url}: " in caplog.text
