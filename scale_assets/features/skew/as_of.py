@@ -56,11 +56,16 @@ def layout_id(view: ViewDeclaration) -> str:
 def _join(connection: "duckdb.DuckDBPyConnection", lake: Lake, view: ViewDeclaration) -> None:
     """By the training sets' own join of the newest snapshot, then of those before it.
 
-    A table that keeps only the latest row of each entity has since replaced what was served: what
-    was read online and is not found is looked for in the versions that came before.
+    A table that keeps only the latest row of each entity has since replaced what was served, or
+    should have been: what is not found is looked for in the versions that came before, if it was
+    read online or has one row now.
     """
     newest, relation = lake.newest_relation_sql(view.source.table)
     _store_latest(connection, view, relation, "as_of")
+    connection.execute(
+        f"update asked set was_read = true where key in (select {key_sql(view)}"
+        f" from ({relation}) group by all having count(*) = 1)"
+    )
     for version in range(newest - 1, -1, -1):
         connection.execute(
             "create or replace temp table asked as select key, time, was_read from asked"

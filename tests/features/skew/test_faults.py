@@ -203,6 +203,21 @@ def test_a_history_that_is_not_online(world: World) -> None:
     }
 
 
+def test_a_history_that_was_not_online_is_found_when_the_table_has_moved_on(world: World) -> None:
+    with open_backend(world.root / "online.db") as backend:
+        backend.forget("registration_history", USERS)
+    world.serve(model="next_site")
+    for day in (3, 4):
+        world.live(day)
+        world.load(HISTORY, day=day)
+    world.serve(model="next_site")
+
+    assert verdicts(world.compare(NEXT_SITE)) == {
+        "registration_history.site_ids": {"missing": 30},
+        "registration_history.feature_time": {"missing": 30},
+    }
+
+
 @pytest.mark.parametrize(
     ("clock", "found"), [("data", {}), ("wall", {"different": 30})], ids=["replayed", "live"]
 )
