@@ -91,6 +91,7 @@ class Release(dg.Component, dg.Resolvable, dg.Model):
 
     def _asset(self, repo: FeatureRepo) -> dg.AssetsDefinition:
         views = repo.service(self.feature_service)
+        refuse_unservable(views, service=self.feature_service, are_mapped=bool(self.inputs))
         answers = dg.AssetCheckSpec(
             "answers_a_request",
             asset=self.key,
@@ -258,6 +259,25 @@ def view_use(view: ViewDeclaration) -> dict[str, Any]:
         "features": [name for name, _ in view.columns],
         "max_age_seconds": int(view.ttl.total_seconds()) if view.ttl else None,
     }
+
+
+def refuse_unservable(
+    views: tuple[ViewDeclaration, ...], *, service: str, are_mapped: bool
+) -> None:
+    """Serving asks each view about one entity, by one key; without ``inputs`` all by the same.
+
+    Raises:
+        ReleaseError: Serving would find no value of a view, though the model was trained on it.
+    """
+    keys = {view.name: view.join_keys for view in views}
+    for name, of_view in keys.items():
+        expected = of_view[:1] if are_mapped else views[0].join_keys[:1]
+        if len(of_view) != 1 or of_view != expected:
+            raise ReleaseError(
+                f"feature service {service!r}: view {name!r} is keyed by {list(of_view)}, and serving "
+                f"asks a release's views about one entity by one key; all have {keys}. Leave it out of "
+                "the service, or bring its columns into a view of that entity"
+            )
 
 
 def sources(names: list[str], views: tuple[ViewDeclaration, ...]) -> list[dict[str, str]]:

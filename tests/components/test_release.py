@@ -12,7 +12,7 @@ import dagster as dg
 import pyarrow.compute as pc
 import pytest
 
-from scale_assets.components.release import Release
+from scale_assets.components.release import Release, ReleaseError
 from scale_assets.components.release_skew import CHECK
 from scale_assets.features.stores import open_backend
 from scale_assets.resources import LakeResource, ModelRegistryResource, SettingsResource
@@ -279,6 +279,34 @@ def test_a_declaration_that_cannot_be_meant_is_refused(written: str, says: str) 
         Release.resolve_from_yaml(YAML.replace("budget: 0.001", written))
 
     assert says in f"{error.value} {error.value.__cause__}"
+
+
+@pytest.mark.parametrize(
+    ("entities", "keys"),
+    [
+        pytest.param("[]", r"\[\]", id="about everything"),
+        pytest.param("[user, shop]", r"\['user_id', 'shop_id'\]", id="two keys"),
+        pytest.param("[shop]", r"\['shop_id'\]", id="another entity"),
+    ],
+)
+def test_a_view_that_serving_would_find_nothing_in_is_refused(
+    world: World, entities: str, keys: str
+) -> None:
+    views = world.root.parent / "feature_repo" / "views.py"
+    declared = f"""
+shop = Entity(name="shop", join_keys=["shop_id"], value_type=ValueType.STRING)
+season = FeatureView(
+    name="season",
+    entities={entities},
+    schema=[Field(name="rides", dtype=Int64)],
+    source=FileSource(path="season", file_format=DeltaFormat(), timestamp_field="feature_time"),
+)
+churn_v1 = FeatureService(name="churn_v1", features=[activity, season])
+"""
+    views.write_text(REPO.rpartition("churn_v1 =")[0] + declared)
+
+    with pytest.raises(ReleaseError, match=rf"'churn_v1': view 'season' is keyed by {keys}"):
+        release(world, version=1)
 
 
 def test_the_window_begins_with_the_later_of_both() -> None:
