@@ -165,8 +165,8 @@ def _beyond(settings: Settings) -> Iterator[OutOfReach]:
         )
     yield OutOfReach(
         what="aggregates over many people",
-        where="tables without an identifying column, such as counts per item",
-        todo="`scale run` computes them anew, without the person",
+        where="tables without an identifying column, such as counts per item and statistics of features",
+        todo="`scale run` computes them anew, without the person; no statistic is of fewer than ten",
     )
     yield OutOfReach(
         what="logs, run history and reports",

@@ -45,6 +45,12 @@ ARROWS = {
         "scale_assets.contracts",
         "scale_assets.lake",
     },
+    "scale_assets/monitoring": {
+        "scale_assets.errors",
+        "scale_assets.contracts",
+        "scale_assets.lake",
+        "scale_assets.features",
+    },
     "scale_assets/erasure": {
         "scale_assets.errors",
         "scale_assets.contracts",
@@ -88,6 +94,7 @@ RUN_ONLY = (
     "scale_assets.lake",
     "scale_assets.ingest",
     "scale_assets.features",
+    "scale_assets.monitoring",
     "training",
     "serving",
 )

@@ -45,6 +45,13 @@ GROUPS = {
         "online/registration_clicks",
         *(f"online/{view}" for view in VIEWS),
     },
+    "monitoring": {
+        "monitoring/registrations/registration_clicks",
+        *(
+            f"monitoring/{view.partition('_')[0]}s/{view}"  # by what a view describes
+            for view in VIEWS
+        ),
+    },
     "training": {"training/next_site/dataset", "training/withdrawal/dataset"},
     "models": {
         *(f"models/{model}" for model in CANDIDATES),
@@ -60,7 +67,9 @@ CHECKS = {
     "interaction_counts": {"grain_is_unique"},
     "sessions": {"grain_is_unique"},
     "withdrawal_labels": {"one_row_per_withdrawal_labels_registration_id__label_time"},
-    "online/registration_activity": {"is_fresh"},
+    **{f"online/{view}": {"is_fresh"} for view in (*VIEWS, "registration_clicks")},
+    "monitoring/registrations/registration_activity": {"has_not_drifted"},
+    "monitoring/presentations/presentation_sites": {"has_not_drifted"},
     "training/withdrawal/dataset": {"every_label_once", "nothing_from_the_future"},
     "training/next_site/dataset": {"every_event_once", "no_forbidden_columns"},
     "models/withdrawal/evaluation": {"gate", "no_leak", "network_won"},
@@ -74,6 +83,7 @@ AUTOMATED = (
     "warehouse_intermediate",
     "warehouse_marts",
     "features",
+    "monitoring",
 )
 
 

@@ -4,6 +4,7 @@ from scale_assets.components.change_feed import ChangeFeed
 from scale_assets.components.database_capture import DatabaseCapture
 from scale_assets.components.event_stream import EventStream
 from scale_assets.components.feature_views import FeatureViews
+from scale_assets.components.monitor import Monitor
 from scale_assets.components.release import Release
 from scale_assets.components.snapshot import Snapshot
 from scale_assets.components.spark_table import SparkTable
@@ -16,6 +17,7 @@ __all__ = [
     "DatabaseCapture",
     "EventStream",
     "FeatureViews",
+    "Monitor",
     "Release",
     "Snapshot",
     "SparkTable",

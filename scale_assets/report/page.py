@@ -9,6 +9,7 @@ from typing import Any
 
 from scale_assets.lake import Lake
 from scale_assets.report import collect, plots
+from scale_assets.report.monitoring import monitoring_section
 from scale_assets.settings import Settings
 
 KS = (1, 5, 10, 20, 50)
@@ -31,6 +32,7 @@ def write_report(settings: Settings) -> Path:
         *about_section(settings),
         *rows_section(settings),
         *labels_section(settings),
+        *monitoring_section(Lake(settings.lake_dir, s3=settings.s3)),
         *model_sections(settings),
         *timings_section(settings),
     ]
@@ -67,7 +69,8 @@ def rows_section(settings: Settings) -> Iterator[str]:
         [list(astuple(each)) for each in collect.stream_counts(lake)],
     )
     counts = collect.table_counts(lake)
-    kept = {name: float(rows) for name, rows, _ in counts if rows}
+    stages = [(name, rows) for name, rows, _ in counts if not name.startswith("monitoring/")]
+    kept = {name: float(rows) for name, rows in stages if rows}
     set_aside = {name for name in kept if name.endswith("_quarantine")}
     yield plots.bars(kept, xlabel="rows; red: set aside in quarantine", marked=set_aside)
     yield details("Every table", table(["table", "rows", "Delta version"], counts))

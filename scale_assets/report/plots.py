@@ -31,8 +31,10 @@ class Figure:
 
 
 @contextmanager
-def drawing(width: float = 6.4, height: float = 3.6, columns: int = 1) -> Iterator[Figure]:
-    """A figure of ``columns`` axes, in inches."""
+def drawing(
+    width: float = 6.4, height: float = 3.6, columns: int = 1, rows: int = 1
+) -> Iterator[Figure]:
+    """A figure of ``columns`` axes beside or ``rows`` below each other, in inches."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -40,7 +42,7 @@ def drawing(width: float = 6.4, height: float = 3.6, columns: int = 1) -> Iterat
 
     figure = Figure()
     with mpl.rc_context(STYLE):
-        canvas, figure.axes = plt.subplots(1, columns, figsize=(width, height))
+        canvas, figure.axes = plt.subplots(rows, columns, figsize=(width, height), sharex=rows > 1)
         yield figure
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", metadata={"Date": None})

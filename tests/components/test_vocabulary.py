@@ -28,6 +28,11 @@ VOCABULARY = {
         *(*STREAM, "key", "event_time", "calendar", "dedup_horizon_days", "max_batch_mib"),
     },
     "FeatureViews": {"repo", "clock", "max_age_days", "group", "owners"},
+    "Monitor": {
+        *("name", "feature_views", "views", "table", "reference", "current", "window_days"),
+        *("aligned_by", "min_entities", "psi", "null_share", "overrides", "unjudged", "severity"),
+        *("group", "owners"),
+    },
     "Release": {
         *("name", "alias", "feature_service", "repo", "inputs", "fallback", "skew"),
         *("group", "owners", "schedule"),

@@ -43,7 +43,9 @@ def repo() -> FeatureRepo:
 def test_columns_are_those_of_the_mart(repo: FeatureRepo, view: str) -> None:
     (mart,) = yaml.safe_load((MARTS / f"{view}.yml").read_text())["models"]
     declared = repo.views[view]
-    beside = {*declared.join_keys, declared.source.feature_time, declared.source.known_at}
+    excluded = mart["config"]["meta"]["feature_view"].get("exclude", ())
+    times = (declared.source.feature_time, declared.source.known_at)
+    beside = {*declared.join_keys, *times, *excluded}
 
     assert declared.source.table == mart["name"]
     assert dict(declared.columns) == {

@@ -71,6 +71,9 @@ select
     running.feature_time,
     running.known_at,
 
+    ---------- attributes
+    running.presentation_day,
+
     ---------- features
     cast(running.num_submitted as bigint) as num_submitted,
     cast(running.sum_score / nullif(running.num_scored, 0) as double) as mean_score,
