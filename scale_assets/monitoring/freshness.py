@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -47,7 +47,10 @@ def ages(
     of such a one there is only the age at the clock.
     """
     time_sql = f"{quoted(watched.time)}::timestamptz"
-    known = f"greatest({time_sql}, {quoted(watched.known_at)})" if watched.known_at else time_sql
+    known = time_sql
+    if watched.known_at:  # a row without it is not used, so it makes nothing fresh
+        column = quoted(watched.known_at)
+        known = f"case when {column} is not null then greatest({time_sql}, {column}) end"
     entity = ", ".join(quoted(column) for column in _entity_columns(watched))
     source = f"(select *, {known} as _known from ({relation})) as each"
     until = f"where _known <= timestamptz '{clock.isoformat()}'"
@@ -69,9 +72,9 @@ def ages(
 def keep_ages(
     lake: Lake, table: str, view: str, found: list[Age], *, max_age: timedelta | None
 ) -> None:
-    """Put them into the table, in place of the view's others unless these tell less than it holds."""
+    """Put them into the table, in place of the view's others."""
     limit = None if max_age is None else max_age / timedelta(hours=1)
-    rows: list[dict[str, Any]] = [
+    rows = [
         {
             "view": view,
             "at": age.at,
@@ -81,11 +84,7 @@ def keep_ages(
         }
         for age in found
     ]
-    if len(found) == 1 and lake.exists(table):
-        kept = lake.read(table, filters=[("view", "=", view)]).select(SCHEMA.names).to_pylist()
-        rows += [row for row in kept if row["at"] != found[0].at]
-    ordered = sorted(rows, key=lambda row: row["at"])
-    data = pa.Table.from_pylist(ordered, SCHEMA)
+    data = pa.Table.from_pylist(rows, SCHEMA)
     lake.replace_partitions(table, data, partition_by="view", keys=[view])
 
 

@@ -7,7 +7,7 @@ tables.
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import duckdb
 
 MEMORY_LIMIT = "1GB"  # beyond it DuckDB goes to the disk
-ORIGIN = [("source_id", pa.string()), ("source_version", pa.int64()), ("declared", pa.string())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,11 @@ class Tables:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What kept numbers are of: a table's version, and the declaration that they were made by."""
+    """What kept numbers are of: a table's version, and the declaration that they were made by.
+
+    It is in the metadata of the commit that writes the statistics. Two views that are written at once
+    may lose one of the two; what it says then is older than the numbers, which are made again.
+    """
 
     source_id: str
     source_version: int
@@ -130,8 +133,8 @@ class _Run:
             self.connection, self.watched, self.comparison, self.limits, windows=windows
         )
         found = statistics(self.connection, self.watched, days=days)
-        self._write(self.tables.drift, drift, origin, "window_start", replaced=windows)
-        self._write(self.tables.statistics, found, origin, "feature_date", replaced=days)
+        self._write(self.tables.drift, drift, "window_start", replaced=windows)
+        self._write(self.tables.statistics, found, "feature_date", replaced=days, origin=origin)
         return _update(
             origin,
             before,
@@ -169,10 +172,10 @@ class _Run:
         self,
         table: str,
         found: pa.Table,
-        origin: Origin,
         column: str,
         *,
         replaced: Collection[date] | None,
+        origin: Origin | None = None,
     ) -> None:
         """Replace the rows of these dates or windows, or all of the view's."""
         view = self.watched.name
@@ -184,10 +187,13 @@ class _Run:
             others = kept.filter(of_others).select(found.column_names).cast(found.schema)
             found = pa.concat_tables([others, found])
         found = found.sort_by([("feature", "ascending"), (column, "ascending")])
-        for name, kind in ORIGIN:
-            value = getattr(origin, name)
-            found = found.append_column(name, pa.array([value] * len(found), kind))
-        self.lake.replace_partitions(table, found, partition_by="view", keys=[view])
+        metadata = None
+        if origin is not None:
+            said = self.lake.last_metadata(table) if self.lake.exists(table) else {}
+            metadata = {**said, _named(view): asdict(origin)}
+        self.lake.replace_partitions(
+            table, found, partition_by="view", keys=[view], metadata=metadata
+        )
 
 
 def _fitting(lake: Lake, watched: Watched, comparison: Comparison) -> Comparison:
@@ -204,9 +210,12 @@ def _fitting(lake: Lake, watched: Watched, comparison: Comparison) -> Comparison
 def _origin(lake: Lake, table: str, view: str) -> Origin | None:
     if not lake.exists(table):
         return None
-    names = [name for name, _ in ORIGIN]
-    rows = lake.read(table, columns=names, filters=[("view", "=", view)]).slice(0, 1)
-    return Origin(**rows.to_pylist()[0]) if len(rows) else None
+    said = lake.last_metadata(table).get(_named(view))
+    return Origin(**said) if said else None
+
+
+def _named(view: str) -> str:
+    return f"source/{view}"
 
 
 def _update(

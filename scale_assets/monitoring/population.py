@@ -6,7 +6,7 @@ rows: its are the entities with an event received on the date, as of the date's 
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -98,24 +98,28 @@ def store_population(
     stratum = f"floor({quoted(aligned.column)} / {aligned.width})::bigint" if aligned else "0"
     features = ", ".join(f"{f.sql(time)} as c{n}" for n, f in enumerate(watched.features))
     entity = ", ".join(quoted(name) for name in watched.entity)
-    has_key = " and ".join(f"{quoted(name)} is not null" for name in watched.entity)
+    # What lacks a key or a time is used by neither training nor serving.
+    is_usable = " and ".join(
+        f"{each} is not null" for each in (*map(quoted, watched.entity), time, known_at)
+    )
+    is_wanted = _is_wanted(comparison, days, comparison.reference)
     connection.execute(
         f"create table population as select hash({entity}) as _entity, {day} as _day,"
         f" {comparison.window_sql('_day')} as _window,"
         f" {comparison.reference.sql('_day')} as _is_reference,"
         f" {comparison.current.sql('_day')} as _is_current, {stratum} as _stratum,"
-        f" {time} as _time, coalesce({known_at}, {time}) as _known_at, {features}"
-        f" from ({relation}) where {has_key} and {time} is not null"
-        f" and {_is_wanted(comparison, days)}"
+        f" {time} as _time, {known_at} as _known_at, {features}"
+        f" from ({relation}) where {is_usable} and {is_wanted}"
     )
     _keep_newest(connection, len(watched.features))
 
 
-def _is_wanted(comparison: Comparison, days: Collection[date] | None) -> str:
+def _is_wanted(comparison: Comparison, days: Collection[date] | None, reference: Slice) -> str:
+    """Rows of the dates, of the windows that they are in, and of the reference."""
     if days is None:
         return "true"
-    windows = {comparison.window(day) for day in days}
-    return f"(_day in {dates_sql(days)} or _window in {dates_sql(windows)} or _is_reference)"
+    windows = dates_sql({comparison.window(day) for day in days})
+    return f"(_day in {dates_sql(days)} or _window in {windows} or {reference.sql('_day')})"
 
 
 def dates_sql(days: Collection[date]) -> str:
@@ -153,8 +157,7 @@ def _stream_rows(
     keys = ", ".join(f"{key.sql('e')} as {quoted(key.name)}" for key in view.columns.keys)
     names = ", ".join(quoted(key.name) for key in view.columns.keys)
     # A slice may read features, which are not known yet: its bounds choose, the rest comes later.
-    reference = Slice(start=comparison.reference.start, end=comparison.reference.end)
-    wanted = _is_wanted(comparison, days).replace("_is_reference", reference.sql("_day"))
+    wanted = _is_wanted(comparison, days, replace(comparison.reference, where=None))
     entities = connection.sql(
         f"with seen as (select distinct {keys}, {day_end(view.columns.received_at)} as {AT}"
         f" from ({events}) e)"

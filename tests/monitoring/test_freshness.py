@@ -3,8 +3,6 @@
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from scale_assets.features.asof import connect
 from scale_assets.lake import Lake
 from scale_assets.monitoring.freshness import Age, ages, keep_ages
@@ -32,6 +30,12 @@ def test_a_value_counts_from_when_it_was_known() -> None:
     assert [age.hours for age in found(rows, at(3))] == [0, 24, 48, 48]
 
 
+def test_a_row_that_lacks_its_known_at_makes_nothing_fresh() -> None:
+    rows = [row("ada", 0), row("ada", 1), row("ada", 2, known_at=None)]
+
+    assert found(rows, at(2))[-1].newest == at(1)
+
+
 def test_what_the_clock_has_not_reached_is_not_there() -> None:
     rows = [row("ada", 0), row("ada", 1), row("ada", 9)]
 
@@ -48,21 +52,15 @@ def test_an_empty_table_has_no_age() -> None:
     assert found([], at(4)) == []
 
 
-@pytest.mark.parametrize(
-    ("is_history", "expected"), [(True, [24.0, 0.0]), (False, [7.0, 24.0, 0.0])]
-)
-def test_only_what_a_table_can_no_longer_tell_is_kept(
-    tmp_path: Path, is_history: bool, expected: list[float]
-) -> None:
+def test_the_table_does_not_tell_how_often_it_was_brought_up_to_date(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    keep_ages(lake, "ages", "v", [Age(at=at(1, 7), newest=at(1))], max_age=None)
-    keep_ages(lake, "ages", "v", [Age(at=at(2), newest=at(1))], max_age=None)
-    last = [Age(at=at(3), newest=at(3))]
-    again = [Age(at=at(2), newest=at(1)), *last] if is_history else last
+    last = [Age(at=at(3), newest=at(2, 12))]
+    keep_ages(lake, "ages", "other", last, max_age=None)
+    for earlier in (1, 2):
+        keep_ages(lake, "ages", "v", [Age(at=at(earlier), newest=at(0))], max_age=None)
 
-    keep_ages(lake, "ages", "v", again, max_age=timedelta(days=1))
-    keep_ages(lake, "ages", "v", again, max_age=timedelta(days=1))  # repeated, as by a retry
+    keep_ages(lake, "ages", "v", last, max_age=timedelta(days=1))
 
-    rows = lake.read("ages").to_pylist()
-    assert [each["age_hours"] for each in rows] == expected
-    assert rows[-1]["max_age_hours"] == 24
+    rows = lake.read("ages", filters=[("view", "=", "v")]).to_pylist()
+    assert [(each["age_hours"], each["max_age_hours"]) for each in rows] == [(12.0, 24.0)]
+    assert lake.num_rows("ages") == 2

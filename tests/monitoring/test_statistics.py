@@ -137,6 +137,14 @@ def test_of_two_rows_of_an_instant_the_one_known_later_counts() -> None:
     assert found(late + early)["n", 0]["mean"] == 2.0
 
 
+def test_rows_that_neither_side_uses_do_not_count() -> None:
+    unusable = [row(1, 0, known_at=None), row(2, 0) | {"at": None}, row(3, 0) | {"user_id": None}]
+
+    got = found([row(0, 0, n=1.0), *unusable])
+
+    assert {key[1]: each["num_rows"] for key, each in got.items()} == {0: 1}
+
+
 def test_only_the_dates_asked_for() -> None:
     rows = [row(user, day, n=1.0) for user in range(3) for day in range(3)]
     wanted = {FIRST + timedelta(days=1)}
