@@ -100,7 +100,8 @@ def shift(compared: Mapping[Hashable, Counts], reference: Mapping[Hashable, Coun
     Strata that the reference lacks are left out. In the others it is weighted as the compared
     values are: what moves only because there are more rows of one stratum is no drift.
     """
-    common = [stratum for stratum in compared if stratum in reference]
+    # In order, so that the sums are the same to the last digit in every run.
+    common = sorted(compared.keys() & reference.keys(), key=str)
     rows = sum(compared[stratum].sum() for stratum in common)
     if not rows:
         return Shift(psi=None, null_share=None, reference_null_share=None, num_values=0, num_bins=0)

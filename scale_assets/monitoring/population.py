@@ -18,7 +18,7 @@ from scale_assets.monitoring.watched import Watched
 if TYPE_CHECKING:
     import duckdb
 
-MAX_STREAM_ENTITIES = 100
+MAX_STREAM_ENTITIES = 50
 FIRST_MONDAY = date(1970, 1, 5)
 AT = "_at"  # the instant that a row of a stream's view is as of
 

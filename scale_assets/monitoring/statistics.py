@@ -87,8 +87,9 @@ def _of_numbers(column: str, where: str) -> str:
         " null::varchar[] as categories, null::bigint[] as category_rows"
         f" from (select _day, count(*) as num_rows, count(*) - count({column}) as num_nulls,"
         f" count(distinct {column}) as num_distinct,"
-        f" case when {shown} then avg({column}) end as mean,"
-        f" case when {shown} then stddev_samp({column}) end as std,"
+        # In order, so that the last digit does not depend on how threads shared the rows.
+        f" case when {shown} then avg({column} order by {column}) end as mean,"
+        f" case when {shown} then stddev_samp({column} order by {column}) end as std,"
         f" case when {shown} then min({column}, {MIN_GROUP})[{MIN_GROUP}] end as min,"
         f" case when {shown} then max({column}, {MIN_GROUP})[{MIN_GROUP}] end as max,"
         f" quantile_cont({column}, {fractions}) as _at"

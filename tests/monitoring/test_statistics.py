@@ -1,6 +1,7 @@
 """Statistics equal a naive computation, and none of them is one person's own value."""
 
 import math
+import random
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -143,6 +144,14 @@ def test_rows_that_neither_side_uses_do_not_count() -> None:
     got = found([row(0, 0, n=1.0), *unusable])
 
     assert {key[1]: each["num_rows"] for key, each in got.items()} == {0: 1}
+
+
+def test_sums_do_not_depend_on_the_order_of_the_rows() -> None:
+    source = random.Random(1)
+    rows = [row(user, 0, n=source.gauss(1e6, 1e5) / 3) for user in range(5000)]
+    shuffled = random.Random(2).sample(rows, len(rows))
+
+    assert found(rows) == found(shuffled)
 
 
 def test_only_the_dates_asked_for() -> None:
