@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PART_ROWS = 50_000  # also the most that is done again after a kill
 BATCH_ROWS = 10_000
+JOIN_KEYS = 250_000
 
 
 class Changes:
@@ -77,7 +78,7 @@ class Changes:
         """Keys that the snapshot has no row of: of those that lost rows, or of those in the store."""
         if not self.is_full:
             yield from self._batches("from lost anti join parts using (key)")
-        for keys in stored:
+        for keys in _larger(stored):
             self._connection.register("stored", pa.table({"key": pa.array(keys, pa.string())}))
             yield from self._batches("from stored anti join parts using (key)")
 
@@ -93,6 +94,18 @@ class Changes:
             known_at=batch["known_at"],
         )
         return list(map(PackedRow, batch["key"].to_pylist(), values))
+
+
+def _larger(batches: Iterable[list[str]]) -> Iterator[list[str]]:
+    """The same keys in fewer batches: each join with all parts reads all of them."""
+    gathered: list[str] = []
+    for keys in batches:
+        gathered += keys
+        if len(gathered) >= JOIN_KEYS:
+            yield gathered
+            gathered = []
+    if gathered:
+        yield gathered
 
 
 def find_latest(

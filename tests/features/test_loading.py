@@ -288,6 +288,29 @@ def test_a_lost_store_is_filled_again(lake: Lake, backend: Backend) -> None:
     assert (counts(report), report.is_full) == ((100, 100, 0), True)
 
 
+def test_many_that_the_lake_has_no_more_are_sought_in_few_joins(
+    lake: Lake, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stores tell their keys by the thousand, and each join reads every part."""
+    lake.overwrite("features/clicks", table(*[(f"u{i}", 1, 1, 1) for i in range(5_000)]))
+    load_view(lake, VIEW, backend)
+    lake.overwrite("features/clicks", table(*[(f"u{i}", 1, 1, 1) for i in range(4_000, 5_000)]))
+    monkeypatch.setattr(changes, "JOIN_KEYS", 2_000)
+    joins: list[str] = []
+    batches = changes.Changes._batches
+    monkeypatch.setattr(
+        changes.Changes, "_batches", lambda self, q: joins.append(q) or batches(self, q)
+    )
+
+    report = load_view(lake, VIEW, backend, full=True)
+
+    assert report.num_removed == 4_000
+    assert sorted(key for keys in backend.keys("clicks") for key in keys) == sorted(
+        f"u{i}" for i in range(4_000, 5_000)
+    )
+    assert len(joins) <= 3
+
+
 def test_parts_are_written_side_by_side(
     lake: Lake, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
