@@ -19,6 +19,8 @@ from scale_assets.features.streaming.declared import EventColumns
 if TYPE_CHECKING:
     import duckdb
 
+KNOWN = "max(s._received) is not null"
+
 
 def values_as_of(
     connection: "duckdb.DuckDBPyConnection",
@@ -31,7 +33,8 @@ def values_as_of(
 ) -> pa.Table:
     """Each entity row once, in order, with every feature as of its ``time``.
 
-    Only events received by then count. ``feature_time`` and ``known_at`` tell of the last ones.
+    Only events received by then count. ``feature_time`` and ``known_at`` tell of the last ones. An
+    entity without any has no features, as it has none online: all are null, counts too.
 
     Args:
         connection: A private one in UTC, as ``asof.connect`` makes.
@@ -89,15 +92,17 @@ def _value(feature: Aggregate) -> str:
             oldest = tile_of(f"e._now - {_micros(feature.window)}", feature.tile)
             amount = "1" if feature.measure == COUNT else f"s.{quoted(feature.measure)}"
             inside = f"{tile_of('s._happened', feature.tile)} >= {oldest}"
-            return f"coalesce(sum({amount}) filter ({inside}), 0)::bigint"
+            return (
+                f"case when {KNOWN} then coalesce(sum({amount}) filter ({inside}), 0)::bigint end"
+            )
         case Last():
             value = f"s.{quoted(feature.column)}"
             values = (
                 f"list({value}::bigint order by s._happened, {value}) filter ({value} is not null)"
             )
             return (
-                f"coalesce(list_slice({values}, greatest(len({values}) - {feature.limit - 1}, 1),"
-                f" len({values})), [])"
+                f"case when {KNOWN} then coalesce(list_slice({values},"
+                f" greatest(len({values}) - {feature.limit - 1}, 1), len({values})), []) end"
             )
     return "(e._now - max(s._happened)) // 1000000"
 

@@ -30,7 +30,7 @@ from tests.features.streaming.stream import (
 
 MINUTE_US, DAY_US = HOUR_US // 60, 24 * HOUR_US
 NOBODY = {"course": "nobody", "visitor": "x"}
-NOTHING = {"clicks_1h": 0, "events_7d": 0, "last_sites": [], "seconds_since_last": None}
+NOTHING = dict.fromkeys(("clicks_1h", "events_7d", "last_sites", "seconds_since_last"))
 
 
 def instants(origin: datetime) -> list[int]:
