@@ -228,7 +228,8 @@ class _ViewJoin:
         if found > self._rows.count:
             # Some history rows share key and feature_time.
             self._create(self.match, self._untied())
-        self._connection.execute(f"drop table {self._best}")
+        for table in (self._times, self._best):
+            self._connection.execute(f"drop table if exists {table}")
 
     def _create(self, table: str, query: str) -> None:
         self._connection.execute(f"create or replace table {table} as {query}")
